@@ -1,0 +1,50 @@
+"""The bounds a run keeps to, whatever the table's size: bytes in memory, open files, rows a call.
+
+Resident memory stays under 700 MB: about 200 MB of libraries, three batches in flight (one read, one waiting, one
+written, each in two forms for a moment), the shards' page caches, and the allocator's slack.
+"""
+
+from __future__ import annotations
+
+import resource
+
+BATCH_BYTES = 48 << 20
+"""Cells of one read, as estimated before it: more is read in parts."""
+
+BATCH_ROWS = 108_000
+"""A read gathers whole windows up to this many rows: connectorx leaves three idle threads for 30 s after each call."""
+
+ROWS_PER_SHARD = 100
+"""With many shards a read gathers more windows, so that a shard's share of it is worth a statement."""
+
+LARGE_ROW_BYTES = 32 << 10
+"""From a sampled row of this size on, every row's size is asked before it is read."""
+
+CACHE_BYTES = 64 << 20
+"""The page caches of all open shards together."""
+
+MIN_CACHE_BYTES = 64 << 10
+MAX_CACHE_BYTES = 2 << 20
+"""SQLite's own default; index builds are slower with more, because the sorter's runs then leave the CPU's cache."""
+
+TRANSACTION_ROWS = 40_000
+"""A shard commits when this many rows are waiting in its transaction …"""
+
+TRANSACTION_S = 10.0
+"""… or when the first of them has waited this long."""
+
+_FILES_PER_SHARD = 3
+_OTHER_FILES = 100
+
+
+def max_open_shards() -> int:
+    """How many shards may be open at once: a shard needs its file, its journal or -wal, and at times a directory."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = 4096 if soft == resource.RLIM_INFINITY else min(soft, 4096)
+    return max(8, (limit - _OTHER_FILES) // _FILES_PER_SHARD)
+
+
+def cache_kib(open_shards: int) -> int:
+    """One shard's page cache, in KiB, when so many share the budget."""
+    share = CACHE_BYTES // max(1, open_shards)
+    return min(MAX_CACHE_BYTES, max(MIN_CACHE_BYTES, share)) >> 10

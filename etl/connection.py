@@ -1,0 +1,104 @@
+"""A connection to one shard file through ADBC: statements, PRAGMAs, and errors that name the file.
+
+In this process a shard belongs to ADBC's SQLite alone, one thread at a time, and is closed before anything else reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import adbc_driver_manager
+import adbc_driver_sqlite.dbapi
+import pyarrow as pa
+
+from etl.errors import EtlError
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+class Connection:
+    """One open shard file; creates the file where there is none."""
+
+    def __init__(self, path: Path, *, cache_kib: int) -> None:
+        self.path = path
+        with self._errors("open"):
+            # Autocommit, and BEGIN by hand: the driver's own transactions cannot be IMMEDIATE.
+            self._connection = adbc_driver_sqlite.dbapi.connect(str(path.absolute()), autocommit=True)
+        self._cursors: dict[str, Any] = {}
+        self._cursor = self._connection.cursor()
+        try:
+            self.pragma("busy_timeout", BUSY_TIMEOUT_MS)
+            self.pragma("cache_size", -cache_kib)
+            self.pragma("synchronous", "FULL")
+            self.pragma("foreign_keys", "OFF")  # a referenced table stays in the source
+            self.pragma("ignore_check_constraints", "ON")  # a row that the source holds arrives, whatever its CHECK says
+        except BaseException:
+            self.close()
+            raise
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Runs one statement; its rows (integers and text only: the driver rounds reals it reads)."""
+        with self._errors(statement.split(maxsplit=2)[0]):
+            self._cursor.execute(statement)
+            return list(self._cursor.fetchall())
+
+    def executemany(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
+        """Runs the statement for each row of an Arrow table, straight from its buffers, outside the GIL."""
+        with self._errors("INSERT"):
+            cursor = self._cursors.get(statement)
+            if cursor is None:  # a cursor keeps its last statement prepared
+                cursor = self._cursors[statement] = self._connection.cursor()
+            cursor.executemany(statement, rows)
+
+    def pragma(self, name: str, value: int | str | None = None) -> Any:
+        """Sets a PRAGMA, or asks it; what it answers, if anything."""
+        rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
+        return rows[0][0] if rows else None
+
+    def close(self) -> None:
+        """Closes cursors, then the connection; an open transaction is rolled back."""
+        for cursor in (*self._cursors.values(), self._cursor):
+            cursor.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _errors(self, doing: str) -> _Errors:
+        return _Errors(self.path, doing)
+
+
+class _Errors:
+    """Turns a driver's error into one line with the file; SQLite's messages hold names, never values."""
+
+    def __init__(self, path: Path, doing: str) -> None:
+        self._path = path
+        self._doing = doing
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, adbc_driver_manager.Error):
+            reason = str(error).splitlines()[0]
+            raise ShardError(f"{self._path}: {self._doing} failed ({reason}); {_next_step(reason)}") from None
+
+
+class ShardError(EtlError):
+    """A shard file could not be read or written; caught where a file that is no database at all is expected."""
+
+
+def _next_step(reason: str) -> str:
+    if "full" in reason:
+        return "free some disk space and run again"
+    if "locked" in reason:
+        return "close the program that holds it and run again"
+    if "malformed" in reason or "not a database" in reason:
+        return "move the file away; the next run rebuilds this shard"
+    if "readonly" in reason or "unable to open" in reason:
+        return "make the file and its directory writable and run again"
+    return "mend the cause and run again; the shard is as its last commit left it"

@@ -1,0 +1,19 @@
+"""Errors that end a run: each is one line for the operator and one exit code."""
+
+
+class EtlError(Exception):
+    """The work failed: exit code 1. The message says place, expected, found and next step, and never a cell's value."""
+
+    exit_code = 1
+
+
+class Refused(EtlError):  # noqa: N818 - the operator's word for it, and it is an outcome more than an error
+    """Settings, source or shards rule the run out; nothing has been written: exit code 2."""
+
+    exit_code = 2
+
+
+class AlreadyRunning(EtlError):  # noqa: N818 - as above
+    """Another run holds the shard directory: exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,52 @@
+"""One run at a time for each SHARD_DIR: a lock that the kernel frees when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from etl.errors import AlreadyRunning
+
+_WAIT_FOR_NAME_S = 0.5
+
+
+@contextmanager
+def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
+    """Holds SHARD_DIR while the block runs.
+
+    Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it.
+    """
+    holder = shard_dir / ".etl-run.json"
+    lock = FileLock(shard_dir / ".etl.lock", timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
+    try:
+        temporary = holder.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"pid": os.getpid(), "started_at": started_at}), encoding="utf-8")
+        temporary.replace(holder)
+        yield
+    finally:
+        lock.release()
+
+
+def _name_of(holder: Path) -> str:
+    """The run that holds the lock. It writes its name just after it has the lock, so a dead one's may stand there yet."""
+    deadline = time.monotonic() + _WAIT_FOR_NAME_S
+    while time.monotonic() < deadline:
+        try:
+            run = json.loads(holder.read_text(encoding="utf-8"))
+            if psutil.pid_exists(run["pid"]):
+                return f"the run with pid {run['pid']}, started {run['started_at']},"
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        time.sleep(0.02)
+    return "another run"

@@ -1,0 +1,136 @@
+"""python -m etl.migrate: one run, from settings to exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from etl import demo, lock, observe
+from etl.config import Settings, load
+from etl.errors import EtlError, Refused
+from etl.interrupt import Interrupt
+from etl.migration import Migration, Outcome
+
+_ENV_FILE = Path(".env")
+
+
+def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
+    """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
+    with _private_files(), Interrupt() as interrupt:
+        try:
+            _say(_locked(load(environ, env_file), interrupt), interrupt)
+        except EtlError as error:
+            return _complain(error)
+        return interrupt.exit_code
+
+
+def run_demo(rows: int, directory: Path = Path("demo")) -> int:
+    """Invents a source of that many rows in `directory` and migrates it; the exit code. Settings are the defaults."""
+    environ = {
+        "SOURCE_DB": str(directory / "clients.db"),
+        "SHARD_DIR": str(directory / "shards"),
+        "LOG_DIR": str(directory),
+    }
+    with _private_files(), Interrupt() as interrupt:
+        try:
+            demo.make_source(directory / "clients.db", rows)
+            outcome = _locked(load(environ), interrupt)
+        except EtlError as error:
+            return _complain(error)
+        Console().print(_table(outcome))
+        _say(outcome, interrupt)
+        return interrupt.exit_code
+
+
+def _complain(error: EtlError) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code
+
+
+def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
+    started = observe.now()
+    try:
+        settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
+    # Index builds spill to temporary files as big as the index: beside the shards there is room for them.
+    os.environ.setdefault("SQLITE_TMPDIR", str(settings.SHARD_DIR.absolute()))
+    with (
+        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
+        observe.log(settings.LOG_DIR, started) as log_path,
+    ):
+        run_id = f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+        observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
+        try:
+            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop).run()
+        except Exception as error:
+            observe.failure(error)
+            if isinstance(error, EtlError):
+                observe.event("end", exit_code=error.exit_code)
+                raise
+            observe.event("end", exit_code=EtlError.exit_code)
+            raise EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume") from None
+        observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
+        return outcome
+
+
+def _say(outcome: Outcome, interrupt: Interrupt) -> None:
+    if outcome.nothing_new:
+        print("nothing new: every row of the source is in the shards")
+        return
+    seconds = outcome.load_s + outcome.finish_s
+    done = f"{outcome.rows:,} rows in {seconds:.1f} s ({outcome.rows / max(seconds, 1e-9):,.0f} rows/s)"
+    print(f"stopped by {interrupt.name}: {done}; run again to resume" if interrupt.name else f"done: {done}")
+
+
+def _table(outcome: Outcome) -> RichTable:
+    table = RichTable(title="shards")
+    for name in ("shard", "rows", "MB"):
+        table.add_column(name, justify="right")
+    for total in outcome.totals:
+        table.add_row(str(total.shard), f"{total.rows:,}", f"{total.bytes / 1e6:,.1f}")
+    return table
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Every file made meanwhile is its owner's alone: mode 0600, directories 0700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    rows: Annotated[int, typer.Argument(help="With --demo: how many rows to invent.")] = demo.ROWS,
+    with_demo: Annotated[
+        bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
+    ] = False,
+) -> None:
+    """Move one table of an SQLite file into shard files, or bring the shards up to date.
+
+    Settings come from the environment, over the file .env here, over their defaults; the README lists them.
+
+    Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 130/143 stopped by a signal.
+
+    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
+    """
+    raise typer.Exit(run_demo(rows) if with_demo else run(os.environ, _ENV_FILE))
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m etl.migrate")

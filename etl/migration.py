@@ -1,0 +1,187 @@
+"""A whole migration: what is there, what is left, the load, and the shards made ready to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from etl import observe, plan, schema, sql
+from etl.config import Settings
+from etl.errors import Refused
+from etl.manifest import Entry, Manifest
+from etl.model import Identity, LedgerLine, RowidRange, Table
+from etl.pipeline import Load
+from etl.progress import Watch
+from etl.routing import shard_path
+from etl.shard import Shard
+from etl.source import Source
+from etl.survey import Survey
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTotals:
+    """One shard as a run left it."""
+
+    shard: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to."""
+
+    rows: int
+    """Rows that this run brought."""
+    load_s: float
+    finish_s: float
+    totals: tuple[ShardTotals, ...]
+    nothing_new: bool = False
+
+
+class Migration:
+    """One table, its shards, and the settings that bind them."""
+
+    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event) -> None:
+        self._settings = settings
+        self._run_id = run_id
+        self._stop = stop
+        self._manifest = Manifest(settings.SHARD_DIR)
+
+    def run(self) -> Outcome:
+        """Brings the shards to what the source holds now. Raises Refused before anything is written, or EtlError."""
+        settings = self._settings
+        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        shards = self._shards(table)
+        found = self._each(lambda shard: shard.find(indexes), shards)
+        coverages = [each.coverage if each else () for each in found]
+        done = plan.common(coverages)
+        lines: Sequence[Sequence[LedgerLine]] = [[] for _ in shards]
+        if len(set(coverages)) > 1:
+            lines = self._each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], zip(shards, found, strict=True))
+        todo = plan.todo(rowids, coverages, [[line.window for line in slot] for slot in lines])
+        self._warn(table)
+
+        # From here on it writes.
+        self._each(lambda pair: None if pair[1] else pair[0].create(), zip(shards, found, strict=True))
+        if not self._manifest.is_sound(done):
+            self._mend_manifest(done, [shard if each else None for shard, each in zip(shards, found, strict=True)])
+        if todo.is_nothing and all(each and each.finished for each in found):
+            rows = [each.rows if each else 0 for each in found]
+            return Outcome(0, 0.0, 0.0, self._totals(shards, rows), nothing_new=True)
+
+        start = time.perf_counter()
+        with Watch(
+            todo, total_rows=settings.TOTAL_ROWS, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES
+        ) as watch:
+            if not todo.is_nothing:
+                source = Source(settings.SOURCE_DB, table)
+                Load(
+                    source=source,
+                    survey=Survey(
+                        source,
+                        todo,
+                        batch_rows=settings.BATCH_SIZE,
+                        readers=settings.READERS,
+                        slots=len(shards),
+                    ),
+                    shards=shards,
+                    shard_map=settings.shard_map,
+                    manifest=self._manifest,
+                    watcher=watch,
+                    run_id=self._run_id,
+                    writers=settings.WRITERS,
+                    stop=self._stop,
+                    partial=_rows_by_window(lines),
+                ).run()
+        loaded = time.perf_counter()
+        observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(loaded - start, 2))
+        self._each(lambda shard: shard.finish(indexes, self._stop), shards)
+        self._manifest.compact()
+        finished = time.perf_counter()
+        rows = [each.rows if each else 0 for each in self._each(lambda shard: shard.find(indexes), shards)]
+        return Outcome(watch.rows, loaded - start, finished - loaded, self._totals(shards, rows))
+
+    def _shards(self, table: Table) -> list[Shard]:
+        settings = self._settings
+        shards = []
+        for number in settings.shard_map.shards:
+            path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+            if path.exists() and path.samefile(settings.SOURCE_DB):
+                raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
+            identity = Identity(
+                source=str(settings.SOURCE_DB.resolve()),
+                source_table=table.name,
+                ddl_sha256=hashlib.sha256(table.ddl.encode("utf-8", "surrogateescape")).hexdigest(),
+                shard_key=table.key.name,
+                num_shards=settings.NUM_SHARDS,
+                reserved_shard=settings.RESERVED_SHARD,
+                shard=number,
+            )
+            shards.append(Shard(path, table, identity))
+        return shards
+
+    def _warn(self, table: Table) -> None:
+        if table.triggers:
+            observe.event("triggers", "WARNING", not_carried=", ".join(table.triggers))
+        if self._settings.RESERVED_SHARD < self._settings.NUM_SHARDS:
+            observe.event(
+                "reserved", "WARNING", shard=self._settings.RESERVED_SHARD, shared="keyless rows go among hashed ones"
+            )
+
+    def _mend_manifest(self, done: plan.Coverage, shards: Sequence[Shard | None]) -> None:
+        """Gives the manifest what the ledgers have: a killed run's last windows, or all where it was lost."""
+        have = plan.intersect(self._manifest.coverage(), done)
+        rows: dict[RowidRange, dict[int, LedgerLine]] = {}
+        for slot, lines in enumerate(self._each(lambda shard: shard.windows_outside(have) if shard else [], shards)):
+            for line in lines:
+                if plan.covers(done, line.window):
+                    rows.setdefault(line.window, {})[slot] = line
+        numbers = self._settings.shard_map.shards
+        self._manifest.mend(
+            done,
+            [
+                Entry(
+                    run_id=max(by_slot.values(), key=lambda line: line.committed_at).run_id,
+                    window=window,
+                    rows_by_shard=[(numbers[slot], line.rows) for slot, line in sorted(by_slot.items())],
+                    committed_at=datetime.fromisoformat(max(line.committed_at for line in by_slot.values())),
+                )
+                for window, by_slot in sorted(rows.items())
+            ],
+        )
+        observe.event("manifest", mended_windows=len(rows))
+
+    def _totals(self, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[ShardTotals, ...]:
+        numbers = self._settings.shard_map.shards
+        totals = tuple(
+            ShardTotals(number, count, shard.path.stat().st_size)
+            for number, shard, count in zip(numbers, shards, rows, strict=True)
+        )
+        for total in totals:
+            observe.event("shard", shard=total.shard, rows=total.rows, bytes=total.bytes)
+        return totals
+
+    def _each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """The work done on each shard, as many at a time as there are writers; raises the first error."""
+        with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
+            return list(pool.map(work, items))
+
+
+def _rows_by_window(lines: Sequence[Sequence[LedgerLine]]) -> dict[RowidRange, dict[int, int]]:
+    rows: dict[RowidRange, dict[int, int]] = {}
+    for slot, slot_lines in enumerate(lines):
+        for line in slot_lines:
+            rows.setdefault(line.window, {})[slot] = line.rows
+    return rows

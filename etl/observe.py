@@ -1,0 +1,95 @@
+"""What a run says of itself: flat JSON lines in a file, readable lines on the console. Never a cell's value."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pyarrow as pa
+from loguru import logger
+
+from etl.errors import EtlError
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+_QUIET_ON_CONSOLE = {"window", "memory", "shard"}
+
+
+def now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def log(log_dir: Path, started: datetime) -> Iterator[Path]:
+    """Sends events to `log_dir/logs/migration_<start>.log` and the console while the block runs; gives the file."""
+    path = log_dir / "logs" / f"migration_{started:%Y%m%dT%H%M%S}_{os.getpid()}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise EtlError(f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory") from None
+    logger.remove()
+    sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
+    sinks.append(logger.add(_write_console, level="INFO", format="{message}", catch=False))
+    try:
+        yield path
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+        file.close()
+
+
+def event(name: str, level: str = "INFO", **fields: Any) -> None:
+    """Logs one event with its fields."""
+    logger.bind(fields=fields).log(level, name)
+
+
+def failure(error: BaseException) -> None:
+    """Logs an error that ends the run: its line and where it came from, but no text of foreign errors."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    line = str(error) if isinstance(error, EtlError) else type(error).__name__
+    event("error", "ERROR", error=line, traceback=frames)
+
+
+def collect_garbage() -> None:
+    """Frees what can be freed: Python's cycles and Arrow's unused pool. Then logs memory."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    memory("collected")
+
+
+def memory(name: str = "memory") -> None:
+    """Logs the process's resident memory and threads."""
+    process = psutil.Process()
+    event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
+
+
+def _write_json(file: Any, message: Message) -> None:
+    record = message.record
+    line = {
+        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds"),
+        "level": record["level"].name,
+        "event": record["message"],
+        **record["extra"]["fields"],
+    }
+    file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+
+
+def _write_console(message: Message) -> None:
+    record = message.record
+    if record["message"] in _QUIET_ON_CONSOLE:
+        return
+    fields = {name: value for name, value in record["extra"]["fields"].items() if name != "traceback"}
+    text = "  ".join(f"{name}={value}" for name, value in fields.items())
+    print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)

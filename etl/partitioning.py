@@ -1,0 +1,85 @@
+"""Rows by shard: one gather of a frame by (slot, rowid), of which each shard then takes a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from etl import routing_frame, sql
+from etl.lanes import ROWID, TAGS, Lanes
+from etl.model import Lane, RowidRange, ShardMap, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """A batch's rows, sorted by slot and then rowid."""
+
+    cells: pa.Table
+    """The parameters of `sql.insert`, in its order; shape (rows, parameters)."""
+    offsets: npt.NDArray[np.int64]
+    """Slot s has the rows offsets[s] … offsets[s+1]−1; shape (slots + 1,)."""
+    window_rows: npt.NDArray[np.int64]
+    """How many rows of each window each slot got; shape (windows, slots)."""
+
+    def of(self, slot: int) -> pa.Table:
+        """The slot's rows; a view, nothing is copied."""
+        start = int(self.offsets[slot])
+        return self.cells.slice(start, int(self.offsets[slot + 1]) - start)
+
+
+def partition(
+    frame: pl.DataFrame, keys: pl.Series, *, table: Table, lanes: Lanes, windows: Sequence[RowidRange], shards: ShardMap
+) -> Partitioned:
+    """Sorts a frame of rows in rowid order, sentinels among them, by slot; rows outside the windows are sentinels."""
+    rowids = frame[ROWID].to_numpy()
+    window_of = np.searchsorted([window.last_rowid for window in windows], rowids)
+    real = np.flatnonzero((rowids >= windows[0].first_rowid) & (window_of < len(windows)))
+    slots = routing_frame.slots(keys, shards).to_numpy()[real].astype(np.uint16)
+    order = np.argsort(slots, kind="stable")  # a radix sort on 16 bits; stable, so rowids stay in order within a slot
+    count = len(shards.shards)
+    cells = [ROWID, *(name for _, names in sql.written_columns(table, lanes) for name in names)]
+    gathered = frame.select(pl.col(cells).gather(pl.Series(real[order].astype(np.uint32))))
+    window_rows = np.bincount(window_of[real] * count + slots, minlength=len(windows) * count)
+    return Partitioned(
+        # String views as Polars has them: a conversion to offsets would only be undone by the driver.
+        cells=gathered.to_arrow(compat_level=pl.CompatLevel.newest()),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(slots, minlength=count))]),
+        window_rows=window_rows.reshape(len(windows), count),
+    )
+
+
+def keys(frame: pl.DataFrame, table: Table, lanes: Lanes, *, utf8: Callable[[bytes], bytes] | None) -> pl.Series:
+    """What is hashed for each row: String or Binary, null for NULL.
+
+    `utf8` gives the UTF-8 form of a text cell's bytes where the source keeps text in another encoding.
+    """
+    if table.key.name == table.rowid_column:
+        return routing_frame.integer_keys(frame[ROWID])
+    position = table.carried.index(table.key)
+    names = lanes.frame_columns(position)
+    match lanes.lanes[position]:
+        case Lane.TEXT | Lane.BLOB:
+            return frame[names[0]]
+        case Lane.INTEGER:
+            return routing_frame.integer_keys(frame[names[0]])
+        case Lane.REAL:
+            return routing_frame.real_keys(frame[names[0]])
+        case Lane.EXACT:
+            return _exact_keys(*(frame[name] for name in names), utf8)
+
+
+def _exact_keys(
+    tag: pl.Series, integer: pl.Series, real: pl.Series, data: pl.Series, utf8: Callable[[bytes], bytes] | None
+) -> pl.Series:
+    if utf8 is not None:
+        text = data.zip_with(tag == TAGS["text"], pl.Series([None], dtype=pl.Binary).new_from_index(0, len(tag)))
+        converted = text.map_elements(utf8, return_dtype=pl.Binary)
+        data = converted.zip_with(tag == TAGS["text"], data)
+    integers = routing_frame.integer_keys(integer).cast(pl.Binary)
+    reals = routing_frame.real_keys(real).cast(pl.Binary)
+    return integers.zip_with(tag == TAGS["integer"], reals.zip_with(tag == TAGS["real"], data))

@@ -1,0 +1,142 @@
+"""Which rowids are still to do, and how they are cut: arithmetic on closed ranges, no I/O.
+
+A *coverage* is a sorted tuple of disjoint ranges, adjacent ones merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from etl.model import RowidRange
+
+Coverage = tuple[RowidRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What a run has to do: windows that some shards lack, exactly as the other shards have them, then new ranges."""
+
+    ragged: Mapping[RowidRange, frozenset[int]]
+    """Window → the slots that lack it."""
+    fresh: Coverage
+    """Ranges that no shard has. None crosses from −1 to 0, so that a rowid outside it always exists."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether every row of the source is in the shards."""
+        return not self.ragged and not self.fresh
+
+
+def todo(source: RowidRange | None, done: Sequence[Coverage], ragged_windows: Sequence[Iterable[RowidRange]]) -> Todo:
+    """What is left of `source` (None when it has no rows) after each slot's `done`.
+
+    `ragged_windows` gives, for each slot, its windows outside `common(done)`: those that not every shard has.
+    """
+    lacking = {
+        window: frozenset(slot for slot, coverage in enumerate(done) if not covers(coverage, window))
+        for window in sorted({window for windows in ragged_windows for window in windows})
+    }
+    anywhere = union(window for coverage in done for window in coverage)
+    fresh = subtract((source,), anywhere) if source else ()
+    return Todo({window: slots for window, slots in lacking.items() if slots}, split_at_zero(fresh))
+
+
+def union(ranges: Iterable[RowidRange]) -> Coverage:
+    """The rowids in any of the ranges, in whatever order they come."""
+    merged: list[RowidRange] = []
+    for piece in sorted(ranges):
+        if merged and piece.first_rowid <= merged[-1].last_rowid + 1:
+            merged[-1] = RowidRange(merged[-1].first_rowid, max(merged[-1].last_rowid, piece.last_rowid))
+        else:
+            merged.append(piece)
+    return tuple(merged)
+
+
+def subtract(whole: Coverage, holes: Coverage) -> Coverage:
+    """The rowids of `whole` that are in none of `holes`."""
+    rest: list[RowidRange] = []
+    for piece in whole:
+        first = piece.first_rowid
+        for hole in holes:
+            if hole.last_rowid < first or hole.first_rowid > piece.last_rowid:
+                continue
+            if hole.first_rowid > first:
+                rest.append(RowidRange(first, hole.first_rowid - 1))
+            first = hole.last_rowid + 1
+        if first <= piece.last_rowid:
+            rest.append(RowidRange(first, piece.last_rowid))
+    return tuple(rest)
+
+
+def intersect(left: Coverage, right: Coverage) -> Coverage:
+    """The rowids in both."""
+    return subtract(left, subtract(left, right))
+
+
+def common(coverages: Sequence[Coverage]) -> Coverage:
+    """The rowids in every coverage: the windows that are done."""
+    shared: Coverage = coverages[0] if coverages else ()
+    for coverage in set(coverages[1:]):
+        shared = intersect(shared, coverage)
+    return shared
+
+
+def covers(coverage: Coverage, window: RowidRange) -> bool:
+    """Whether the coverage holds the whole window."""
+    return any(window in piece for piece in coverage)
+
+
+def split_at_zero(coverage: Coverage) -> Coverage:
+    """The same rowids, in ranges that are all negative or all not."""
+    negative, rest = RowidRange(-(2**63), -1), RowidRange(0, 2**63 - 1)
+    return tuple(piece for half in (negative, rest) for piece in intersect(coverage, (half,)))
+
+
+def cut_evenly(whole: RowidRange, rows: int) -> tuple[RowidRange, ...]:
+    """The range cut every `rows` rowids: at most `rows` rows in each, however sparse it is."""
+    return tuple(
+        RowidRange(first, min(first + rows - 1, whole.last_rowid))
+        for first in range(whole.first_rowid, whole.last_rowid + 1, rows)
+    )
+
+
+def halves(whole: RowidRange) -> tuple[RowidRange, ...]:
+    """The range in two; one rowid stays one."""
+    if whole.span == 1:
+        return (whole,)
+    middle = whole.first_rowid + whole.span // 2
+    return RowidRange(whole.first_rowid, middle - 1), RowidRange(middle, whole.last_rowid)
+
+
+def groups(pieces: Sequence[RowidRange], size: int) -> list[tuple[RowidRange, ...]]:
+    """The pieces in order, `size` to a group; the last group may be smaller."""
+    return [tuple(pieces[start : start + size]) for start in range(0, len(pieces), size)]
+
+
+def cut_by_weight(
+    whole: RowidRange,
+    rowids: npt.NDArray[np.int64],
+    row_bytes: npt.NDArray[np.int64],
+    *,
+    most_rows: int,
+    most_bytes: int,
+) -> list[RowidRange]:
+    """The range cut so that each piece has at most `most_rows` rows and `most_bytes` of them, but at least one row.
+
+    `rowids` (ascending) and `row_bytes` are those of all rows in the range, both of shape (rows,).
+    """
+    weight = np.cumsum(row_bytes)
+    pieces: list[RowidRange] = []
+    start, first = 0, whole.first_rowid
+    while start < len(rowids):
+        before = int(weight[start - 1]) if start else 0
+        fitting = int(np.searchsorted(weight, before + most_bytes, side="right"))
+        stop = min(max(fitting, start + 1), start + most_rows, len(rowids))
+        last = whole.last_rowid if stop == len(rowids) else int(rowids[stop - 1])
+        pieces.append(RowidRange(first, last))
+        start, first = stop, last + 1
+    return pieces or [whole]

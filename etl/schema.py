@@ -1,0 +1,159 @@
+"""What the source table looks like: one look through the standard library's SQLite, closed before anything else opens.
+
+The process holds three copies of SQLite (this one, connectorx's and ADBC's), and POSIX file locks belong to a process:
+a copy that closes a file drops the locks of the others. So the source is looked at here once, then read by connectorx.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote as url_quote
+
+from etl import sql
+from etl.errors import EtlError, Refused
+from etl.model import Affinity, Column, Index, RowidRange, Table
+
+BUSY_TIMEOUT_S = 5.0
+SAMPLED_ROWS = 1_000
+_ROWID_ALIASES = ("rowid", "_rowid_", "oid")
+
+
+def read_only_uri(path: Path) -> str:
+    """The file as SQLite's URI that can neither write nor create it."""
+    return "file:" + url_quote(os.fsencode(path.absolute())) + "?mode=ro"
+
+
+def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange | None]:
+    """The table and the range of its rowids now (None while it has no rows).
+
+    Raises Refused where there is no such file, table or key column, or where the table is of a kind that has no
+    rowid to go by; EtlError where SQLite cannot read it now.
+    """
+    if not path.is_file():
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {_what_is_at(path)}; set SOURCE_DB")
+    try:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+            table = _table(database, path, table_name, key_name)
+            return table, _rowids(database, table)
+    except sqlite3.OperationalError as error:
+        raise EtlError(
+            f"SOURCE_DB={path}: cannot be read now ({error}); if a program is writing to it, run again later; after "
+            "a crash of its writer, open it once with the sqlite3 shell so that it recovers"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
+
+
+def _what_is_at(path: Path) -> str:
+    if path.is_dir():
+        return "a directory"
+    return "something that is no regular file" if path.exists() else "no file of that name"
+
+
+def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -> Table:
+    place = f"SOURCE_DB={path}, TABLE_NAME={name}"
+    ddl = _create_table_text(database, place, name)
+    quoted = sql.quote(name)
+    strict, without_rowid = database.execute(
+        "SELECT strict, wr FROM pragma_table_list(?) WHERE schema = 'main' AND name = ?", (name, name)
+    ).fetchone()
+    if without_rowid:
+        raise Refused(f"{place}: expected a table with rowids, found WITHOUT ROWID; it cannot be cut into windows")
+    rows = database.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+    sampled = _storage_classes(database, quoted, [row[1] for row in rows])
+    columns = tuple(
+        Column(column, _affinity(declared, strict=bool(strict)), hidden in (2, 3), sampled[column])
+        for _, column, declared, _, _, _, hidden in rows
+    )
+    by_name = {column.name.lower(): column for column in columns}
+    key = by_name.get(key_name.lower())
+    if key is None:
+        names = ", ".join(column.name for column in columns)
+        raise Refused(f"{place}: SHARD_KEY={key_name}: expected a column of the table, found only: {names}")
+    rowid_column = _rowid_column(database, quoted, rows)
+    free = [alias for alias in _ROWID_ALIASES if alias not in by_name]
+    if not free and rowid_column is None:
+        raise Refused(f"{place}: columns named rowid, _rowid_ and oid hide the rowid; rename one of them in the source")
+    return Table(
+        name=name,
+        ddl=ddl,
+        columns=columns,
+        key=key,
+        rowid_name=free[0] if free else str(rowid_column),
+        rowid_column=rowid_column,
+        indexes=tuple(Index(*row) for row in _of_table(database, "index", name) if row[1] is not None),
+        triggers=tuple(row[0] for row in _of_table(database, "trigger", name)),
+        encoding=str(database.execute("PRAGMA encoding").fetchone()[0]),
+        user_version=int(database.execute("PRAGMA user_version").fetchone()[0]),
+        application_id=int(database.execute("PRAGMA application_id").fetchone()[0]),
+    )
+
+
+def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> str:
+    """The CREATE TABLE text of an ordinary table; anything else is refused."""
+    if name.lower() in (sql.IDENTITY_TABLE, sql.WINDOWS_TABLE):
+        raise Refused(f"{place}: every shard has a table of that name of its own; rename the source's table")
+    found = {row[0]: row[1:] for row in database.execute("SELECT name, type, rootpage, sql FROM sqlite_schema")}
+    kind, rootpage, ddl = found.get(name, ("", 0, None))
+    if kind == "view":
+        raise Refused(f"{place}: expected a table, found a view; set TABLE_NAME to the table behind it")
+    if kind != "table" or name.lower().startswith("sqlite_"):
+        tables = ", ".join(sorted(other for other, row in found.items() if row[0] == "table")) or "no table at all"
+        raise Refused(f"{place}: expected a table of that name (letter case counts), found: {tables}; set TABLE_NAME")
+    if not rootpage:
+        raise Refused(f"{place}: expected an ordinary table, found a virtual one; copy its rows into a table first")
+    return str(ddl)
+
+
+def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple[str, str | None]]:
+    return database.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = ? AND tbl_name = ? COLLATE NOCASE ORDER BY rowid",
+        (kind, table),
+    ).fetchall()
+
+
+def _affinity(declared: str, *, strict: bool) -> Affinity:
+    """The affinity of a declared type (https://sqlite.org/datatype3.html, 3.1; in STRICT tables ANY converts nothing)."""
+    upper = declared.upper()
+    if "INT" in upper:
+        return Affinity.INTEGER
+    if "CHAR" in upper or "CLOB" in upper or "TEXT" in upper:
+        return Affinity.TEXT
+    if "BLOB" in upper or not upper or (strict and upper == "ANY"):
+        return Affinity.BLOB
+    if "REAL" in upper or "FLOA" in upper or "DOUB" in upper:
+        return Affinity.REAL
+    return Affinity.NUMERIC
+
+
+def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]) -> dict[str, frozenset[str]]:
+    """What `typeof` gives for each column in the table's first rows."""
+    classes: dict[str, frozenset[str]] = {}
+    for name in names:
+        cell = sql.quote(name)
+        rows = database.execute(f"SELECT DISTINCT typeof({cell}) FROM (SELECT {cell} FROM {quoted} LIMIT {SAMPLED_ROWS})")
+        classes[name] = frozenset(row[0] for row in rows)
+    return classes
+
+
+def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[object, ...]]) -> str | None:
+    """The INTEGER PRIMARY KEY column, if the table has one.
+
+    `INTEGER PRIMARY KEY DESC` is no alias of the rowid, by an old bug that SQLite keeps; then the key has an index.
+    """
+    primary = [(str(row[1]), str(row[2])) for row in rows if row[5]]
+    has_index = any(row[3] == "pk" for row in database.execute(f"PRAGMA index_list({quoted})"))
+    if len(primary) == 1 and primary[0][1].upper() == "INTEGER" and not has_index:
+        return primary[0][0]
+    return None
+
+
+def _rowids(database: sqlite3.Connection, table: Table) -> RowidRange | None:
+    rowid, name = sql.quote(table.rowid_name), sql.quote(table.name)
+    first, last = database.execute(
+        f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
+    ).fetchone()
+    return None if first is None else RowidRange(first, last)

@@ -1,0 +1,138 @@
+"""The source table as connectorx reads it: read-only, in rowid order, never a cell changed in silence."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote as url_quote
+
+os.environ.setdefault("RUST_LOG", "off")  # connectorx's pool prints to the console otherwise; read at its import
+
+import connectorx
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from etl import plan, sql
+from etl.errors import EtlError
+from etl.lanes import ROWID, first_lanes
+from etl.model import Batch, Lane, RowidRange, Table
+from etl.schema import read_only_uri
+
+MAX_RESULT_COLUMNS = 2000
+"""SQLite's limit (SQLITE_MAX_COLUMN), compiled into connectorx."""
+
+_REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a sample of rows weighs: their number, bytes of cells, and bytes of the heaviest."""
+
+    rows: int
+    bytes: int
+    most: int
+
+
+class Source:
+    """One table of one file. Its lanes widen as cells ask for it; nothing else changes."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self.table = table
+        self.lanes = first_lanes(table)
+        self._uri = "sqlite://" + url_quote(read_only_uri(path), safe="")
+
+    @property
+    def widened(self) -> tuple[str, ...]:
+        """The columns that have been widened to the exact lane."""
+        first = first_lanes(self.table).lanes
+        return tuple(
+            column.name
+            for column, before, now in zip(self.table.carried, first, self.lanes.lanes, strict=True)
+            if before is not now
+        )
+
+    def read(self, batch: Batch) -> pl.DataFrame:
+        """The batch's rows in rowid order: `rowid` Int64, then the lanes' columns; sentinel rows are still among them.
+
+        A cell that its lane cannot carry widens that column to the exact lane, and the batch is read again.
+        """
+        while True:
+            if self.lanes.width > MAX_RESULT_COLUMNS:
+                raise self._error(
+                    f"{self.lanes.width} result columns are needed to carry every cell as it is, SQLite gives at most "
+                    f"{MAX_RESULT_COLUMNS}; the table has too many columns of mixed storage classes"
+                )
+            try:
+                return _in_rowid_order(self._query_in_halves(batch.partitions))
+            except _CellRefused as refused:
+                position = self.lanes.position_of(refused.result_column)
+                if position is None or self.lanes.lanes[position] is Lane.EXACT:
+                    raise self._error(str(refused)) from None
+                self.lanes = self.lanes.widened(position)
+
+    def _query_in_halves(self, partitions: Sequence[RowidRange]) -> pa.Table:
+        try:
+            return self._query([sql.read(self.table, self.lanes, partition) for partition in partitions])
+        except _TooMuch:
+            halves = [half for partition in partitions for half in plan.halves(partition)]
+            if len(halves) == 1:
+                raise self._error(f"the row {halves[0].first_rowid} is too big to be read") from None
+            middle = len(halves) // 2
+            return pa.concat_tables([self._query_in_halves(halves[:middle]), self._query_in_halves(halves[middle:])])
+
+    def row_bytes(self, window: RowidRange, *, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rowids and bytes of cells of the window's first `rows` rows (−1: of all), both of shape (rows,)."""
+        arrow = self._query([sql.row_bytes(self.table, window, rows=rows)]).slice(1)
+        order = arrow.column("rowid").to_numpy().argsort(kind="stable")
+        return arrow.column("rowid").to_numpy()[order], arrow.column("bytes").to_numpy()[order]
+
+    def sample(self, window: RowidRange, *, step: int) -> Sample:
+        """What the row at every `step`-th rowid of the window weighs."""
+        row = self._query([sql.sample_bytes(self.table, window, step=step)]).to_pylist()[0]
+        return Sample(row["rows"], row["bytes"], row["most"])
+
+    def _query(self, queries: Sequence[str]) -> pa.Table:
+        try:
+            return connectorx.read_sql(self._uri, list(queries), return_type="arrow")
+        except RuntimeError as error:
+            message = str(error).splitlines()[0]
+            refused = _REFUSED_CELL.search(message)
+            if refused:
+                raise _CellRefused(message, int(refused[1])) from None
+            reason = message.partition(" in SELECT")[0].partition(" in WITH")[0]
+            raise self._error(f"reading failed ({reason}); nothing is lost, run again when the source can be read") from None
+        except BaseException as error:
+            # connectorx panics past 2 GiB of text in one of its batches; the panic's class cannot be imported.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise _TooMuch from None
+
+    def _error(self, what: str) -> EtlError:
+        return EtlError(f"SOURCE_DB={self.path}, TABLE_NAME={self.table.name}: {what}")
+
+
+class _TooMuch(Exception):
+    """More bytes in one read than connectorx can hold."""
+
+
+class _CellRefused(Exception):
+    def __init__(self, message: str, result_column: int) -> None:
+        super().__init__(message)
+        self.result_column = result_column
+
+
+def _in_rowid_order(arrow: pa.Table) -> pl.DataFrame:
+    """The table's record batches in rowid order: they come as their queries end, each from within one partition."""
+    batches = sorted(
+        (batch for batch in arrow.to_batches() if batch.num_rows),
+        key=lambda batch: batch.column(ROWID)[-1].as_py(),  # the last row: a sentinel is the first one, if any
+    )
+    frame = pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

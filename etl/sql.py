@@ -1,0 +1,188 @@
+"""All SQL text of the project: names quoted here, values bound or, where connectorx cannot bind, whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from etl.lanes import ROWID, TAGS, Lanes
+from etl.model import Column, Index, Lane, RowidRange, Table
+
+_PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
+_FIXED_CELL_BYTES = 8
+
+
+def quote(name: str) -> str:
+    """The name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+# -- reading the source ------------------------------------------------------------------------------------------------
+
+
+def sentinel_rowid(window: RowidRange) -> int:
+    """A rowid outside the window, which must not cross from −1 to 0: the mark of the row that pins the types."""
+    return -1 if window.first_rowid >= 0 else 0
+
+
+def read(table: Table, lanes: Lanes, partition: RowidRange) -> str:
+    """One partition's rows: rowid, then each carried column in its lane, in rowid order.
+
+    connectorx takes an expression's type from its first row, so a first row of our own pins every type; from then on
+    a cell of another storage class is an error instead of a silent change. The one exception is a float, which
+    accepts integers: REAL columns hold none, and the exact lane asks `typeof` first.
+    """
+    names = [ROWID]
+    pins = [str(sentinel_rowid(partition))]
+    cells = [quote(table.rowid_name)]
+    for position, (column, lane) in enumerate(zip(table.carried, lanes.lanes, strict=True)):
+        names += lanes.frame_columns(position)
+        cell = quote(column.name)
+        if lane is Lane.EXACT:
+            pins += ["0", "0", "0.0", "x''"]
+            cells += _exact_cells(cell)
+        else:
+            pins.append(_PINS[lane])
+            cells.append(cell)
+    sentinel = ", ".join(f"{pin} AS {quote(name)}" for pin, name in zip(pins, names, strict=True))
+    return f"SELECT {sentinel} UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
+
+
+def _exact_cells(cell: str) -> list[str]:
+    tags = " ".join(f"WHEN '{storage_class}' THEN {tag}" for storage_class, tag in TAGS.items())
+    return [
+        f"CASE typeof({cell}) {tags} ELSE 0 END",
+        f"CASE typeof({cell}) WHEN 'integer' THEN {cell} END",
+        f"CASE typeof({cell}) WHEN 'real' THEN {cell} END",
+        f"CASE WHEN typeof({cell}) IN ('text', 'blob') THEN CAST({cell} AS BLOB) END",
+    ]
+
+
+def row_bytes(table: Table, window: RowidRange, *, rows: int) -> str:
+    """The first `rows` rows of the window: rowid and bytes of cells, in rowid order, after one row of zeroes."""
+    return (
+        f"SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM (SELECT {quote(table.rowid_name)}, {_bytes_of_row(table)} "
+        f"{_rows_of(table, window)} ORDER BY 1 LIMIT {rows})"
+    )
+
+
+def sample_bytes(table: Table, window: RowidRange, *, step: int) -> str:
+    """Bytes of the row at or after every `step`-th rowid of the window: their number, sum and greatest, in one row."""
+    return (
+        f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
+        f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}), "
+        f"sampled(bytes) AS (SELECT (SELECT {_bytes_of_row(table)} FROM {quote(table.name)} "
+        f"WHERE {quote(table.rowid_name)} >= grid.r ORDER BY {quote(table.rowid_name)} LIMIT 1) FROM grid) "
+        "SELECT count(bytes) AS rows, ifnull(sum(bytes), 0) AS bytes, ifnull(max(bytes), 0) AS most FROM sampled"
+    )
+
+
+def _bytes_of_row(table: Table) -> str:
+    # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
+    return _sum([f"ifnull(octet_length({quote(column.name)}), 0)" for column in table.carried] or ["0"])
+
+
+def _sum(terms: Sequence[str]) -> str:
+    """A balanced sum: SQLite's expressions may be only 1,000 deep, its tables 2,000 columns wide."""
+    if len(terms) == 1:
+        return terms[0]
+    half = len(terms) // 2
+    return f"({_sum(terms[:half])} + {_sum(terms[half:])})"
+
+
+def _rows_of(table: Table, window: RowidRange) -> str:
+    return (
+        f"FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {window.first_rowid} AND {window.last_rowid}"
+    )
+
+
+# -- writing a shard ---------------------------------------------------------------------------------------------------
+
+
+def insert(table: Table, lanes: Lanes) -> str:
+    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order."""
+    names = [quote(table.rowid_name)]
+    values = ["?1"]
+    parameter = 2
+    for column, columns in written_columns(table, lanes):
+        names.append(quote(column.name))
+        values.append(_cell(parameter, exact=len(columns) > 1))
+        parameter += len(columns)
+    return f"INSERT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
+
+
+def written_columns(table: Table, lanes: Lanes) -> Iterable[tuple[Column, tuple[str, ...]]]:
+    """Each written column with its frame columns, in the order of `insert`'s parameters."""
+    for position, column in enumerate(table.carried):
+        if not column.generated:
+            yield column, lanes.frame_columns(position)
+
+
+def _cell(parameter: int, *, exact: bool) -> str:
+    if not exact:
+        return f"?{parameter}"
+    tag, integer, real, data = (f"?{parameter + i}" for i in range(4))
+    return (
+        f"CASE {tag} WHEN {TAGS['integer']} THEN {integer} WHEN {TAGS['real']} THEN {real} "
+        f"WHEN {TAGS['text']} THEN CAST({data} AS TEXT) WHEN {TAGS['blob']} THEN {data} END"
+    )
+
+
+# -- the ledger --------------------------------------------------------------------------------------------------------
+
+IDENTITY_TABLE = "_etl_identity"
+WINDOWS_TABLE = "_etl_windows"
+
+CREATE_IDENTITY = f"""CREATE TABLE {IDENTITY_TABLE} (
+    source TEXT NOT NULL,
+    source_table TEXT NOT NULL,
+    ddl_sha256 TEXT NOT NULL,
+    shard_key TEXT NOT NULL,
+    num_shards INTEGER NOT NULL,
+    reserved_shard INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    format_version INTEGER NOT NULL
+)"""
+
+CREATE_WINDOWS = f"""CREATE TABLE {WINDOWS_TABLE} (
+    first_rowid INTEGER PRIMARY KEY,
+    last_rowid INTEGER NOT NULL CHECK (last_rowid >= first_rowid),
+    rows INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    committed_at TEXT NOT NULL
+)"""
+
+INSERT_IDENTITY = f"INSERT INTO {IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_WINDOW = f"INSERT INTO {WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
+SELECT_IDENTITY = f"SELECT * FROM {IDENTITY_TABLE}"
+SELECT_NAMES = "SELECT name FROM sqlite_schema"
+
+SELECT_COVERAGE = f"""SELECT min(first_rowid), max(last_rowid), sum(rows) FROM (
+    SELECT *, sum(starts) OVER (ORDER BY first_rowid) AS island FROM (
+        SELECT *, first_rowid IS NOT lag(last_rowid) OVER (ORDER BY first_rowid) + 1 AS starts FROM {WINDOWS_TABLE}
+    )
+) GROUP BY island ORDER BY 1"""
+"""The ledger's windows with adjacent ones merged, and their rows."""
+
+
+def windows_outside(coverage: Sequence[RowidRange]) -> str:
+    """The ledger's lines that no range of the coverage holds: first_rowid, last_rowid, rows, run_id, committed_at."""
+    inside = " OR ".join(
+        f"(first_rowid >= {piece.first_rowid} AND last_rowid <= {piece.last_rowid})" for piece in coverage
+    )
+    return f"SELECT * FROM {WINDOWS_TABLE} WHERE NOT ({inside or '0'}) ORDER BY first_rowid"
+
+
+def indexes(table: Table, *, columns: Iterable[str], copied: bool) -> tuple[Index, ...]:
+    """The indexes of a finished shard: the source's own where `copied`, then one on each of `columns` that exists.
+
+    Where the source has an index of the name that ours would get, the source's stands.
+    """
+    planned = {index.name.lower(): index for index in (table.indexes if copied else ())}
+    existing = {column.name.lower(): column.name for column in table.columns}
+    for wanted in columns:
+        name = existing.get(wanted.lower())
+        if name is not None:
+            index = f"idx_{table.name}_{name}"
+            text = f"CREATE INDEX {quote(index)} ON {quote(table.name)} ({quote(name)})"
+            planned.setdefault(index.lower(), Index(index, text))
+    return tuple(planned.values())

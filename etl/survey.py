@@ -1,0 +1,107 @@
+"""What to read next, in batches that fit the memory budget, whatever rows weigh and however sparse rowids are."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from etl import budget, plan
+from etl.model import Batch, RowidRange
+from etl.source import Source
+
+DENSE = 0.8
+"""While this share of rowids has rows, windows are counted off by rowid, which asks the source nothing."""
+
+_SAMPLES_PER_PARTITION = 64
+_BATCHES_PER_SAMPLE = 4
+_CELL_BYTES = 16
+"""What a cell takes in Arrow beside its bytes: a string view, or a number and its validity."""
+
+
+class Survey:
+    """Cuts what is to do into batches, one after the other.
+
+    Rowids that are dense are cut by arithmetic, and a sample of rows tells what they weigh. Sparse ones, and those
+    where the sample finds a large row, are measured row by row first.
+    """
+
+    def __init__(self, source: Source, todo: plan.Todo, *, batch_rows: int, readers: int, slots: int) -> None:
+        self._source = source
+        self._todo = todo
+        self._batch_rows = batch_rows
+        self._window_rows = batch_rows * readers
+        wanted = max(budget.BATCH_ROWS, budget.ROWS_PER_SHARD * slots)
+        self._windows_per_batch = max(1, wanted // self._window_rows)
+        self._overhead = _CELL_BYTES * (1 + len(source.table.carried))
+        self._density = 0.0
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches, windows that only some shards lack first."""
+        for window, lacking in self._todo.ragged.items():
+            rowids, row_bytes = self._source.row_bytes(window, rows=-1)
+            yield Batch((window,), self._partitions(window, rowids, row_bytes), lacking)
+        for piece in self._todo.fresh:
+            rest: RowidRange | None = piece
+            while rest:
+                covered = yield from (self._counted(rest) if self._density >= DENSE else self._weighed(rest))
+                rest = RowidRange(covered + 1, piece.last_rowid) if covered < piece.last_rowid else None
+
+    def observe(self, batch: Batch, rows: int) -> None:
+        """Takes in how many rows the batch really had."""
+        self._density = rows / sum(window.span for window in batch.windows)
+
+    def _counted(self, rest: RowidRange) -> Generator[Batch, None, int]:
+        """Batches of rowids counted off by arithmetic, as far as one sample reaches; returns the last rowid covered."""
+        ahead_rows = _BATCHES_PER_SAMPLE * self._windows_per_batch * self._window_rows
+        ahead = RowidRange(rest.first_rowid, min(rest.first_rowid + ahead_rows - 1, rest.last_rowid))
+        sample = self._source.sample(ahead, step=max(1, self._batch_rows // _SAMPLES_PER_PARTITION))
+        if sample.most > budget.LARGE_ROW_BYTES:
+            return (yield from self._weighed(rest))
+        fitting_rows = int(budget.BATCH_BYTES / (sample.bytes / max(1, sample.rows) + self._overhead))
+        window_rows = min(self._window_rows, fitting_rows)
+        per_batch = min(self._windows_per_batch, fitting_rows // window_rows)
+        for group in plan.groups(plan.cut_evenly(ahead, window_rows), per_batch):
+            yield Batch(group, tuple(p for window in group for p in plan.cut_evenly(window, self._batch_rows)))
+        return ahead.last_rowid
+
+    def _weighed(self, rest: RowidRange) -> Generator[Batch, None, int]:
+        """Batches of rows that are weighed one by one; returns the last rowid covered."""
+        rows = self._windows_per_batch * self._window_rows
+        rowids, row_bytes = self._source.row_bytes(rest, rows=rows)
+        last = int(rowids[-1]) if len(rowids) == rows else rest.last_rowid
+        weights = row_bytes + self._overhead
+        windows = plan.cut_by_weight(
+            RowidRange(rest.first_rowid, last),
+            rowids,
+            weights,
+            most_rows=self._window_rows,
+            most_bytes=budget.BATCH_BYTES,
+        )
+        group: list[RowidRange] = []
+        partitions: list[RowidRange] = []
+        group_bytes = 0
+        for window in windows:
+            inside = slice(
+                int(np.searchsorted(rowids, window.first_rowid, side="left")),
+                int(np.searchsorted(rowids, window.last_rowid, side="right")),
+            )
+            window_bytes = int(weights[inside].sum())
+            if group and group_bytes + window_bytes > budget.BATCH_BYTES:
+                yield Batch(tuple(group), tuple(partitions))
+                group, partitions, group_bytes = [], [], 0
+            group.append(window)
+            partitions += self._partitions(window, rowids[inside], weights[inside])
+            group_bytes += window_bytes
+        yield Batch(tuple(group), tuple(partitions))
+        return last
+
+    def _partitions(
+        self, window: RowidRange, rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
+    ) -> tuple[RowidRange, ...]:
+        return tuple(
+            plan.cut_by_weight(
+                window, rowids, weights, most_rows=self._batch_rows, most_bytes=budget.BATCH_BYTES
+            )
+        )
