@@ -54,9 +54,7 @@ class Settings(BaseSettings):
     RESERVED_SHARD: int = _setting(
         10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
     )
-    BATCH_SIZE: int = _setting(
-        6000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000
-    )
+    BATCH_SIZE: int = _setting(6000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000)
     READERS: int = _setting(
         6,
         "partitions read in parallel; a window is READERS × BATCH_SIZE rows",
@@ -81,9 +79,7 @@ class Settings(BaseSettings):
         "names with commas between them, or nothing",
     )
     COPY_INDEXES: bool = _setting(True, "also recreate the source table's own indexes", "true or false")
-    WRITERS: int = _setting(
-        lambda: os.cpu_count() or 1, "writer threads", "a whole number from 1 to 256", ge=1, le=256
-    )
+    WRITERS: int = _setting(lambda: os.cpu_count() or 1, "writer threads", "a whole number from 1 to 256", ge=1, le=256)
     ENGINE: Literal["local"] = _setting(
         "local", "where the work is done: `local`, threads of one process", "local, the only engine of this version"
     )
@@ -91,11 +87,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls it with these names
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment comes in as a mapping (`init_settings`), so that it is read once and tests pass a dict."""
         return init_settings, dotenv_settings
@@ -114,7 +110,7 @@ def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     given = {name: environ[name] for name in Settings.model_fields if name in environ}
     faults = _unreadable_lines(env_file) if env_file and env_file.is_file() else []
     try:
-        settings = Settings(_env_file=env_file, _env_file_encoding="utf-8", **given)  # type: ignore[arg-type]  # text, to be parsed
+        settings = Settings(_env_file=env_file, _env_file_encoding="utf-8", **given)  # type: ignore[call-arg,arg-type]  # options of the base class; text, to be parsed
     except ValidationError as error:
         faults += [_fault(str(fault["loc"][0]), fault["input"]) for fault in error.errors()]
     if faults:
@@ -134,5 +130,7 @@ def _unreadable_lines(env_file: Path) -> list[str]:
         with env_file.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{env_file}: expected UTF-8 lines of NAME=value; cannot read it ({type(error).__name__})") from None
+        raise Refused(
+            f"{env_file}: expected UTF-8 lines of NAME=value; cannot read it ({type(error).__name__})"
+        ) from None
     return [f"{env_file}, line {binding.original.line}: expected NAME=value" for binding in bindings if binding.error]

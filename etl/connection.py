@@ -1,6 +1,7 @@
 """A connection to one shard file through ADBC: statements, PRAGMAs, and errors that name the file.
 
-In this process a shard belongs to ADBC's SQLite alone, one thread at a time, and is closed before anything else reads it.
+In this process a shard belongs to ADBC's SQLite alone, one thread at a time, and is closed before anything else
+reads it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Connection:
             self.pragma("cache_size", -cache_kib)
             self.pragma("synchronous", "FULL")
             self.pragma("foreign_keys", "OFF")  # a referenced table stays in the source
-            self.pragma("ignore_check_constraints", "ON")  # a row that the source holds arrives, whatever its CHECK says
+            self.pragma(
+                "ignore_check_constraints", "ON"
+            )  # a row that the source holds arrives, whatever its CHECK says
         except BaseException:
             self.close()
             raise

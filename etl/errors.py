@@ -7,13 +7,13 @@ class EtlError(Exception):
     exit_code = 1
 
 
-class Refused(EtlError):  # noqa: N818 - the operator's word for it, and it is an outcome more than an error
+class Refused(EtlError):
     """Settings, source or shards rule the run out; nothing has been written: exit code 2."""
 
     exit_code = 2
 
 
-class AlreadyRunning(EtlError):  # noqa: N818 - as above
+class AlreadyRunning(EtlError):
     """Another run holds the shard directory: exit code 3."""
 
     exit_code = 3

@@ -39,7 +39,7 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
 
 
 def _name_of(holder: Path) -> str:
-    """The run that holds the lock. It writes its name just after it has the lock, so a dead one's may stand there yet."""
+    """The run that holds the lock. It writes its name just after it has the lock: a dead run's may stand there yet."""
     deadline = time.monotonic() + _WAIT_FOR_NAME_S
     while time.monotonic() < deadline:
         try:

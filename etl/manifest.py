@@ -1,4 +1,4 @@
-"""The Parquet manifest: one row a completed window, for people. It is derived from the ledgers; losing it loses nothing."""
+"""The Parquet manifest: one row a completed window, for people. Derived from the ledgers; losing it loses nothing."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from etl import plan
 from etl.errors import EtlError
 from etl.model import RowidRange
 
-SCHEMA = pl.Schema(
-    {
-        "run_id": pl.String,
-        "first_rowid": pl.Int64,
-        "last_rowid": pl.Int64,
-        "rows": pl.Int64,
-        "rows_by_shard": pl.List(pl.Struct({"shard": pl.Int64, "rows": pl.Int64})),
-        "bytes": pl.Int64,
-        "widened": pl.List(pl.String),
-        "read_ms": pl.Float64,
-        "route_ms": pl.Float64,
-        "write_ms": pl.Float64,
-        "started_at": pl.Datetime("us", "UTC"),
-        "committed_at": pl.Datetime("us", "UTC"),
-    }
-)
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "run_id": pl.String,
+    "first_rowid": pl.Int64,
+    "last_rowid": pl.Int64,
+    "rows": pl.Int64,
+    "rows_by_shard": pl.List(pl.Struct({"shard": pl.Int64, "rows": pl.Int64})),
+    "bytes": pl.Int64,
+    "widened": pl.List(pl.String),
+    "read_ms": pl.Float64,
+    "route_ms": pl.Float64,
+    "write_ms": pl.Float64,
+    "started_at": pl.Datetime("us", "UTC"),
+    "committed_at": pl.Datetime("us", "UTC"),
+}
+SCHEMA = pl.Schema(_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Manifest:
         frames = [SCHEMA.to_frame()]
         for path in self._files():
             try:
-                frames.append(pl.read_parquet(path, columns=SCHEMA.names()).cast(dict(SCHEMA)))
+                frames.append(pl.read_parquet(path, columns=SCHEMA.names()).cast(SCHEMA))
             except (pl.exceptions.PolarsError, OSError):
                 continue  # a truncated or foreign file: its windows are written anew from the ledgers
         return pl.concat(frames)

@@ -78,7 +78,9 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
                 observe.event("end", exit_code=error.exit_code)
                 raise
             observe.event("end", exit_code=EtlError.exit_code)
-            raise EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume") from None
+            raise EtlError(
+                f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume"
+            ) from None
         observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
         return outcome
 
@@ -117,6 +119,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     rows: Annotated[int, typer.Argument(help="With --demo: how many rows to invent.")] = demo.ROWS,
+    *,
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
     ] = False,

@@ -12,17 +12,17 @@ from datetime import datetime
 from typing import TypeVar
 
 from etl import observe, plan, schema, sql
+from etl.books import Books
 from etl.config import Settings
 from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Identity, LedgerLine, RowidRange, Table
-from etl.pipeline import Load
+from etl.pipeline import load
 from etl.progress import Watch
 from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
 from etl.survey import Survey
-
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,7 +69,9 @@ class Migration:
         done = plan.common(coverages)
         lines: Sequence[Sequence[LedgerLine]] = [[] for _ in shards]
         if len(set(coverages)) > 1:
-            lines = self._each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], zip(shards, found, strict=True))
+            lines = self._each(
+                lambda pair: pair[0].windows_outside(done) if pair[1] else [], zip(shards, found, strict=True)
+            )
         todo = plan.todo(rowids, coverages, [[line.window for line in slot] for slot in lines])
         self._warn(table)
 
@@ -81,35 +83,42 @@ class Migration:
             rows = [each.rows if each else 0 for each in found]
             return Outcome(0, 0.0, 0.0, self._totals(shards, rows), nothing_new=True)
 
+        observe.event(
+            "plan",
+            source=str(settings.SOURCE_DB),
+            table=table.name,
+            shards=len(shards),
+            rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
+            done=f"{1 - todo.span / rowids.span:.1%}" if rowids else "100.0%",
+        )
         start = time.perf_counter()
         with Watch(
             todo, total_rows=settings.TOTAL_ROWS, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES
         ) as watch:
             if not todo.is_nothing:
                 source = Source(settings.SOURCE_DB, table)
-                Load(
-                    source=source,
-                    survey=Survey(
-                        source,
-                        todo,
-                        batch_rows=settings.BATCH_SIZE,
-                        readers=settings.READERS,
-                        slots=len(shards),
-                    ),
-                    shards=shards,
-                    shard_map=settings.shard_map,
-                    manifest=self._manifest,
-                    watcher=watch,
+                survey = Survey(
+                    source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)
+                )
+                books = Books(
+                    settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=_rows_by_window(lines)
+                )
+                load(
+                    source,
+                    survey,
+                    shards,
+                    settings.shard_map,
+                    books,
                     run_id=self._run_id,
                     writers=settings.WRITERS,
                     stop=self._stop,
-                    partial=_rows_by_window(lines),
-                ).run()
+                )
         loaded = time.perf_counter()
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(loaded - start, 2))
         self._each(lambda shard: shard.finish(indexes, self._stop), shards)
         self._manifest.compact()
         finished = time.perf_counter()
+        observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
         rows = [each.rows if each else 0 for each in self._each(lambda shard: shard.find(indexes), shards)]
         return Outcome(watch.rows, loaded - start, finished - loaded, self._totals(shards, rows))
 

@@ -113,7 +113,7 @@ class ShardMap:
     @property
     def reserved_slot(self) -> int:
         """The slot of keyless rows: the reserved shard's own, or the hash shard whose number it shares."""
-        return self.reserved_shard if self.reserved_shard < self.num_shards else self.num_shards
+        return min(self.reserved_shard, self.num_shards)
 
     @property
     def shards(self) -> tuple[int, ...]:

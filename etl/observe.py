@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 import pyarrow as pa
@@ -22,7 +22,7 @@ from etl.errors import EtlError
 if TYPE_CHECKING:
     from loguru import Message
 
-_QUIET_ON_CONSOLE = {"window", "memory", "shard"}
+_CONSOLE_EVENTS = {"plan", "triggers", "reserved", "manifest", "progress", "loaded", "finished"}
 
 
 def now() -> datetime:
@@ -38,7 +38,9 @@ def log(log_dir: Path, started: datetime) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
-        raise EtlError(f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory") from None
+        raise EtlError(
+            f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory"
+        ) from None
     logger.remove()
     sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
     sinks.append(logger.add(_write_console, level="INFO", format="{message}", catch=False))
@@ -75,7 +77,7 @@ def memory(name: str = "memory") -> None:
     event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
 
 
-def _write_json(file: Any, message: Message) -> None:
+def _write_json(file: TextIO, message: Message) -> None:
     record = message.record
     line = {
         "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds"),
@@ -83,13 +85,15 @@ def _write_json(file: Any, message: Message) -> None:
         "event": record["message"],
         **record["extra"]["fields"],
     }
-    file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    try:
+        file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise EtlError(f"{file.name}: the log cannot be written ({error.strerror}); mend that and run again") from None
 
 
 def _write_console(message: Message) -> None:
     record = message.record
-    if record["message"] in _QUIET_ON_CONSOLE:
-        return
-    fields = {name: value for name, value in record["extra"]["fields"].items() if name != "traceback"}
-    text = "  ".join(f"{name}={value}" for name, value in fields.items())
+    if record["message"] not in _CONSOLE_EVENTS:
+        return  # the command says the rest in its own last line
+    text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
     print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)

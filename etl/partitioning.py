@@ -14,6 +14,8 @@ from etl import routing_frame, sql
 from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Lane, RowidRange, ShardMap, Table
 
+ToUtf8 = Callable[[pl.Series], pl.Series]
+
 
 @dataclass(frozen=True, slots=True)
 class Partitioned:
@@ -53,10 +55,10 @@ def partition(
     )
 
 
-def keys(frame: pl.DataFrame, table: Table, lanes: Lanes, *, utf8: Callable[[bytes], bytes] | None) -> pl.Series:
+def keys(frame: pl.DataFrame, table: Table, lanes: Lanes, *, utf8: ToUtf8 | None) -> pl.Series:
     """What is hashed for each row: String or Binary, null for NULL.
 
-    `utf8` gives the UTF-8 form of a text cell's bytes where the source keeps text in another encoding.
+    `utf8` gives the UTF-8 form of text cells' bytes, Binary to Binary, where the source keeps text in another encoding.
     """
     if table.key.name == table.rowid_column:
         return routing_frame.integer_keys(frame[ROWID])
@@ -70,16 +72,15 @@ def keys(frame: pl.DataFrame, table: Table, lanes: Lanes, *, utf8: Callable[[byt
         case Lane.REAL:
             return routing_frame.real_keys(frame[names[0]])
         case Lane.EXACT:
-            return _exact_keys(*(frame[name] for name in names), utf8)
+            return _exact_keys([frame[name] for name in names], utf8)
 
 
-def _exact_keys(
-    tag: pl.Series, integer: pl.Series, real: pl.Series, data: pl.Series, utf8: Callable[[bytes], bytes] | None
-) -> pl.Series:
+def _exact_keys(cells: Sequence[pl.Series], utf8: ToUtf8 | None) -> pl.Series:
+    tag, integer, real, data = cells
     if utf8 is not None:
-        text = data.zip_with(tag == TAGS["text"], pl.Series([None], dtype=pl.Binary).new_from_index(0, len(tag)))
-        converted = text.map_elements(utf8, return_dtype=pl.Binary)
-        data = converted.zip_with(tag == TAGS["text"], data)
+        is_text = tag == TAGS["text"]
+        nulls = pl.Series([None], dtype=pl.Binary).new_from_index(0, len(tag))
+        data = utf8(data.zip_with(is_text, nulls)).zip_with(is_text, data)
     integers = routing_frame.integer_keys(integer).cast(pl.Binary)
     reals = routing_frame.real_keys(real).cast(pl.Binary)
     return integers.zip_with(tag == TAGS["integer"], reals.zip_with(tag == TAGS["real"], data))

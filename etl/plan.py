@@ -30,6 +30,11 @@ class Todo:
         """Whether every row of the source is in the shards."""
         return not self.ragged and not self.fresh
 
+    @property
+    def span(self) -> int:
+        """How many rowids there are to do: an upper bound of the rows."""
+        return sum(piece.span for piece in (*self.ragged, *self.fresh))
+
 
 def todo(source: RowidRange | None, done: Sequence[Coverage], ragged_windows: Sequence[Iterable[RowidRange]]) -> Todo:
     """What is left of `source` (None when it has no rows) after each slot's `done`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,7 +23,7 @@ class Watch:
         self.rows = 0
         self.windows = 0
         self._spans_done = 0
-        self._spans = sum(piece.span for piece in (*todo.ragged, *todo.fresh))
+        self._spans = todo.span
         self._total_rows = total_rows
         self._garbage_s = garbage_ticker_minutes * 60
         self._started = self._memory_at = self._garbage_at = time.monotonic()
@@ -49,7 +50,7 @@ class Watch:
         """Rows committed in every shard, over the time since the start."""
         return round(self.rows / max(1e-9, time.monotonic() - self._started))
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

@@ -35,7 +35,12 @@ class WindowRead:
 
 
 def read_all(
-    source: Source, survey: Survey, shards: ShardMap, *, report: Callable[[WindowRead], None], hand_over: Callable[[Routed], bool]
+    source: Source,
+    survey: Survey,
+    shards: ShardMap,
+    *,
+    report: Callable[[WindowRead], None],
+    hand_over: Callable[[Routed], bool],
 ) -> None:
     """Reads and routes every batch of the survey. `hand_over` says whether to go on."""
     table = source.table

@@ -32,9 +32,7 @@ def main(
         raise typer.Exit(error.exit_code) from None
     for key in keys:
         # The bytes as the shell gave them: they need not be UTF-8.
-        shard = shard_of(
-            os.fsencode(key), num_shards=settings.NUM_SHARDS, reserved_shard=settings.RESERVED_SHARD
-        )
+        shard = shard_of(os.fsencode(key), num_shards=settings.NUM_SHARDS, reserved_shard=settings.RESERVED_SHARD)
         print(f"{shard}\t{shard_path(settings.SHARD_DIR, settings.TABLE_NAME, shard)}")
 
 

@@ -39,11 +39,9 @@ def slots(keys: pl.Series, shard_map: ShardMap) -> pl.Series:
 
 
 def _blank(keys: pl.Series) -> pl.Series:
-    if keys.dtype == pl.String:
-        blank = keys.str.strip_chars() == ""  # with no argument it strips exactly White_Space
-    else:
-        blank = keys.bin.encode("hex").str.contains(_BLANK_HEX)
-    return blank.fill_null(True)
+    if keys.dtype == pl.Binary:
+        return keys.bin.encode("hex").str.contains(_BLANK_HEX).fill_null(True)
+    return (keys.str.strip_chars() == "").fill_null(True)  # with no argument it strips exactly White_Space
 
 
 def integer_keys(values: pl.Series) -> pl.Series:

@@ -84,7 +84,7 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
         key=key,
         rowid_name=free[0] if free else str(rowid_column),
         rowid_column=rowid_column,
-        indexes=tuple(Index(*row) for row in _of_table(database, "index", name) if row[1] is not None),
+        indexes=tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None),
         triggers=tuple(row[0] for row in _of_table(database, "trigger", name)),
         encoding=str(database.execute("PRAGMA encoding").fetchone()[0]),
         user_version=int(database.execute("PRAGMA user_version").fetchone()[0]),
@@ -116,7 +116,7 @@ def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple
 
 
 def _affinity(declared: str, *, strict: bool) -> Affinity:
-    """The affinity of a declared type (https://sqlite.org/datatype3.html, 3.1; in STRICT tables ANY converts nothing)."""
+    """A declared type's affinity (https://sqlite.org/datatype3.html, 3.1; in STRICT tables ANY converts nothing)."""
     upper = declared.upper()
     if "INT" in upper:
         return Affinity.INTEGER
@@ -134,7 +134,9 @@ def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]
     classes: dict[str, frozenset[str]] = {}
     for name in names:
         cell = sql.quote(name)
-        rows = database.execute(f"SELECT DISTINCT typeof({cell}) FROM (SELECT {cell} FROM {quoted} LIMIT {SAMPLED_ROWS})")
+        rows = database.execute(
+            f"SELECT DISTINCT typeof({cell}) FROM (SELECT {cell} FROM {quoted} LIMIT {SAMPLED_ROWS})"
+        )
         classes[name] = frozenset(row[0] for row in rows)
     return classes
 

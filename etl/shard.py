@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
 _LEDGER_SCHEMA = pa.schema(
-    [
-        ("first_rowid", pa.int64()),
-        ("last_rowid", pa.int64()),
-        ("rows", pa.int64()),
-        ("run_id", pa.string()),
-        ("committed_at", pa.string()),
-    ]
+    {
+        "first_rowid": pa.int64(),
+        "last_rowid": pa.int64(),
+        "rows": pa.int64(),
+        "run_id": pa.string(),
+        "committed_at": pa.string(),
+    }
 )
 _OPTIMIZE_ALL_TABLES = 0x10002
 
@@ -68,9 +68,7 @@ class Shard:
                 names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
                 if not names:
                     return None  # a run was killed before its first commit here
-                if sql.IDENTITY_TABLE not in names:
-                    raise Refused(f"{self.path}: expected a shard of ours, found another database; move it away")
-                self._check_identity(Identity(*connection.execute(sql.SELECT_IDENTITY)[0]))
+                self._check_identity(self._identity_in(connection, names))
                 islands = connection.execute(sql.SELECT_COVERAGE)
                 return Found(
                     coverage=tuple(RowidRange(first, last) for first, last, _ in islands),
@@ -81,6 +79,12 @@ class Shard:
             if "not a database" in str(error):
                 raise Refused(f"{self.path}: expected a shard of ours, found no database; move it away") from None
             raise
+
+    def _identity_in(self, connection: Connection, names: Collection[str]) -> Identity:
+        rows = connection.execute(sql.SELECT_IDENTITY) if {sql.IDENTITY_TABLE, sql.WINDOWS_TABLE} <= set(names) else []
+        if [len(row) for row in rows] != [len(fields(Identity))]:
+            raise Refused(f"{self.path}: expected a shard of ours, found another database; move it away")
+        return Identity(*rows[0])
 
     def _check_identity(self, found: Identity) -> None:
         differing = [
@@ -149,7 +153,8 @@ class Shard:
         connection = self._begin(cache_kib)
         firsts, lasts, rows = zip(*((w.first_rowid, w.last_rowid, rows) for w, rows in self._lines), strict=True)
         count = len(self._lines)
-        columns = [pa.array(firsts), pa.array(lasts), pa.array(rows), pa.array([run_id] * count), pa.array([committed_at] * count)]
+        texts = (pa.array([text] * count, pa.string()) for text in (run_id, committed_at))
+        columns = [*(pa.array(column, pa.int64()) for column in (firsts, lasts, rows)), *texts]
         connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
         connection.execute("COMMIT")
         done = [window for window, _ in self._lines]

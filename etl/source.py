@@ -99,19 +99,22 @@ class Source:
 
     def _query(self, queries: Sequence[str]) -> pa.Table:
         try:
-            return connectorx.read_sql(self._uri, list(queries), return_type="arrow")
+            table: pa.Table = connectorx.read_sql(self._uri, list(queries), return_type="arrow")
         except RuntimeError as error:
             message = str(error).splitlines()[0]
             refused = _REFUSED_CELL.search(message)
             if refused:
                 raise _CellRefused(message, int(refused[1])) from None
             reason = message.partition(" in SELECT")[0].partition(" in WITH")[0]
-            raise self._error(f"reading failed ({reason}); nothing is lost, run again when the source can be read") from None
+            raise self._error(
+                f"reading failed ({reason}); nothing is lost, run again when the source can be read"
+            ) from None
         except BaseException as error:
             # connectorx panics past 2 GiB of text in one of its batches; the panic's class cannot be imported.
             if type(error).__name__ != "PanicException":
                 raise
             raise _TooMuch from None
+        return table
 
     def _error(self, what: str) -> EtlError:
         return EtlError(f"SOURCE_DB={self.path}, TABLE_NAME={self.table.name}: {what}")
@@ -133,6 +136,4 @@ def _in_rowid_order(arrow: pa.Table) -> pl.DataFrame:
         (batch for batch in arrow.to_batches() if batch.num_rows),
         key=lambda batch: batch.column(ROWID)[-1].as_py(),  # the last row: a sentinel is the first one, if any
     )
-    frame = pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False))

@@ -60,7 +60,8 @@ def _exact_cells(cell: str) -> list[str]:
 def row_bytes(table: Table, window: RowidRange, *, rows: int) -> str:
     """The first `rows` rows of the window: rowid and bytes of cells, in rowid order, after one row of zeroes."""
     return (
-        f"SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM (SELECT {quote(table.rowid_name)}, {_bytes_of_row(table)} "
+        f"SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM ("
+        f"SELECT {quote(table.rowid_name)}, {_bytes_of_row(table)} "
         f"{_rows_of(table, window)} ORDER BY 1 LIMIT {rows})"
     )
 

@@ -101,7 +101,5 @@ class Survey:
         self, window: RowidRange, rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
     ) -> tuple[RowidRange, ...]:
         return tuple(
-            plan.cut_by_weight(
-                window, rowids, weights, most_rows=self._batch_rows, most_bytes=budget.BATCH_BYTES
-            )
+            plan.cut_by_weight(window, rowids, weights, most_rows=self._batch_rows, most_bytes=budget.BATCH_BYTES)
         )

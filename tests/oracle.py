@@ -1,0 +1,197 @@
+"""The independent checker of a finished migration: it shares no code with the package, only the contract."""
+
+import hashlib
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+MOST_DIFFERENCES = 40
+OPEN_SHARDS = 64
+FilePath: TypeAlias = str | os.PathLike[str]
+
+# Unicode's White_Space property; str.isspace() would add U+001C..U+001F, which do not have it.
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+
+
+def expected_shard(key: bytes | None, *, num_shards: int, reserved_shard: int) -> int:
+    """The contract's routing of a key's bytes (text as UTF-8)."""
+    if key is None:
+        return reserved_shard
+    try:
+        blank = not key.decode("utf-8").strip(WHITE_SPACE)
+    except UnicodeDecodeError:
+        blank = False
+    return reserved_shard if blank else int(hashlib.sha256(key).hexdigest(), 16) % num_shards
+
+
+def shard_name(table: str, shard: int) -> str:
+    return f"{table.replace('/', '%2F')}_shard_{shard:02d}.db"
+
+
+def compare(
+    source_path: FilePath, shard_dir: FilePath, *, table: str, key: str, num_shards: int, reserved_shard: int
+) -> list[str]:
+    """Every difference between the source's table and its shards, the first 40 of them; empty means equal."""
+    shards = sorted({*range(num_shards), reserved_shard})
+    check = _Check(source_path, Path(shard_dir), table, key, num_shards, reserved_shard)
+    return list(islice(check.differences(shards), MOST_DIFFERENCES))
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def opened(path: FilePath) -> sqlite3.Connection:
+    """A read-only connection that returns text as its UTF-8 bytes, valid or not."""
+    database = sqlite3.connect(Path(path).absolute().as_uri() + "?mode=ro", uri=True)
+    database.text_factory = bytes
+    return database
+
+
+def rowid_name(database: sqlite3.Connection, table: str) -> str:
+    """SQL for the rowid: an alias no column shadows, else the INTEGER PRIMARY KEY column."""
+    columns = [(name.decode(), pk) for name, pk in database.execute("SELECT name, pk FROM pragma_table_xinfo(?)", (table,))]
+    shadowed = {name.lower() for name, _ in columns}
+    free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in shadowed]
+    return free[0] if free else next(quoted(name) for name, pk in columns if pk)
+
+
+@dataclass(frozen=True)
+class _Check:
+    source_path: FilePath
+    shard_dir: Path
+    table: str
+    key: str
+    num_shards: int
+    reserved_shard: int
+
+    def differences(self, shards: Sequence[int]) -> Iterator[str]:
+        prefix = shard_name(self.table, 0).removesuffix("00.db")
+        names = (path.name for path in self.shard_dir.iterdir())
+        present = {name for name in names if name.startswith(prefix) and name.endswith(".db")}
+        wanted = {shard_name(self.table, shard): shard for shard in shards}
+        yield from (f"file {name!r} belongs to no shard" for name in sorted(present - wanted.keys()))
+        yield from (f"shard {wanted[name]} has no file" for name in sorted(wanted.keys() - present))
+        sound = []
+        with closing(opened(self.source_path)) as source:
+            for shard in (wanted[name] for name in sorted(present & wanted.keys())):
+                faults = list(self._header(source, shard))
+                yield from faults
+                if not faults:
+                    sound.append(shard)
+            for start in range(0, len(sound), OPEN_SHARDS):
+                yield from self._cells(source, sound[start : start + OPEN_SHARDS])
+            yield from self._ledger(source, sound)
+
+    def _open(self, shard: int) -> sqlite3.Connection:
+        return opened(self.shard_dir / shard_name(self.table, shard))
+
+    def _ddl(self, database: sqlite3.Connection) -> tuple[object, ...]:
+        found = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (self.table,)).fetchone()
+        return tuple(found or ())
+
+    def _header(self, source: sqlite3.Connection, shard: int) -> Iterator[str]:
+        try:
+            with closing(self._open(shard)) as database:
+                for pragma in ("encoding", "user_version", "application_id"):
+                    ours, theirs = (db.execute(f"PRAGMA {pragma}").fetchone() for db in (source, database))
+                    if ours != theirs:
+                        yield f"shard {shard}: {pragma} is {theirs}, the source's {ours}"
+                if self._ddl(source) != self._ddl(database):
+                    yield f"shard {shard}: CREATE TABLE is {self._ddl(database)}, the source's {self._ddl(source)}"
+                health = set(database.execute("PRAGMA integrity_check").fetchall()) - {(b"ok",)}
+                if health and not health <= set(source.execute("PRAGMA integrity_check").fetchall()):
+                    yield f"shard {shard}: integrity_check says {sorted(health)[:3]}"
+                if database.execute("SELECT count(*) FROM _etl_identity").fetchone() == (0,):
+                    yield f"shard {shard}: _etl_identity is empty"
+                database.execute("SELECT first_rowid, last_rowid, rows FROM _etl_windows LIMIT 1")
+        except sqlite3.Error as error:
+            yield f"shard {shard}: {error}"
+
+    def _row_query(self, source: sqlite3.Connection, *, with_key: bool) -> tuple[str, list[str]]:
+        """SQL of (key's bytes, rowid, one letter of typeof() per column, every cell exactly), and the columns' names."""
+        found = source.execute("SELECT name FROM pragma_table_xinfo(?)", (self.table,)).fetchall()
+        names = [name.decode() for (name,) in found]
+        tags = " || ".join(f"substr(typeof({quoted(name)}), 1, 1)" for name in names)
+        cells = ", ".join(f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END" for c in map(quoted, names))
+        key = quoted(self.key)
+        text = f"CASE typeof({key}) WHEN 'blob' THEN {key} ELSE CAST({key} AS TEXT) END, " if with_key else ""
+        rowid = rowid_name(source, self.table)
+        return f"SELECT {text}{rowid}, {tags}, {cells} FROM {quoted(self.table)} ORDER BY {rowid}", names
+
+    def _cells(self, source: sqlite3.Connection, shards: Sequence[int]) -> Iterator[str]:
+        """Walk the source and these shards side by side in rowid order."""
+        query, names = self._row_query(source, with_key=True)
+        shard_query, _ = self._row_query(source, with_key=False)
+        with ExitStack() as open_shards:
+            cursors = {shard: open_shards.enter_context(closing(self._open(shard))).execute(shard_query) for shard in shards}
+            heads = {shard: cursor.fetchone() for shard, cursor in cursors.items()}
+            for row in source.execute(query):
+                shard = expected_shard(row[0], num_shards=self.num_shards, reserved_shard=self.reserved_shard)
+                if shard not in cursors:
+                    continue
+                ours, theirs = row[1:], heads[shard]
+                while theirs is not None and theirs[0] < ours[0]:
+                    yield f"shard {shard}: row {theirs[0]} should not be there"
+                    theirs = cursors[shard].fetchone()
+                heads[shard] = theirs
+                if theirs is None or theirs[0] > ours[0]:
+                    yield f"shard {shard}: row {ours[0]} is missing"
+                    continue
+                if ours != theirs or b"r" in ours[1]:
+                    yield from (f"shard {shard}: {fault}" for fault in _cell_faults(names, ours, theirs))
+                heads[shard] = cursors[shard].fetchone()
+            for shard, head in heads.items():
+                rest = chain([head] if head else [], cursors[shard])
+                yield from (f"shard {shard}: row {row[0]} should not be there" for row in rest)
+
+    def _ledger(self, source: sqlite3.Connection, shards: Sequence[int]) -> Iterator[str]:
+        rowid, table = rowid_name(source, self.table), quoted(self.table)
+        count = f"SELECT count(*) FROM {table} WHERE {rowid} BETWEEN ? AND ?"
+        counted, windows = 0, None
+        for shard in shards:
+            with closing(self._open(shard)) as database:
+                lines = database.execute("SELECT first_rowid, last_rowid, rows FROM _etl_windows ORDER BY 1, 2").fetchall()
+                for first, last, rows in lines:
+                    real = database.execute(count, (first, last)).fetchone()
+                    if (rows,) != real:
+                        yield f"shard {shard}: window {first}..{last} says {rows} rows and has {real[0]}"
+                counted += database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            ranges = [(first, last) for first, last, _ in lines]
+            if windows is not None and ranges != windows:
+                yield f"shard {shard}: its ledger lists other windows than shard {shards[0]}'s"
+            windows = ranges if windows is None else windows
+        yield from _coverage(windows or [], (row[0] for row in source.execute(f"SELECT {rowid} FROM {table} ORDER BY {rowid}")))
+        (total,) = source.execute(f"SELECT count(*) FROM {table}").fetchone()
+        if total != counted:
+            yield f"the source has {total} rows, its shards {counted}"
+
+
+def _cell_faults(names: Sequence[str], ours: Sequence[object], theirs: Sequence[object]) -> Iterator[str]:
+    assert isinstance(ours[1], bytes)
+    assert isinstance(theirs[1], bytes)
+    for name, our_type, their_type, our, their in zip(names, ours[1], theirs[1], ours[2:], theirs[2:], strict=True):
+        if our_type != their_type:
+            yield f"row {ours[0]}, column {name!r}: type {chr(their_type)} is not the source's {chr(our_type)}"
+        elif our != their or (isinstance(our, float) and struct.pack("<d", our) != struct.pack("<d", their)):
+            yield f"row {ours[0]}, column {name!r}: {str(their)[:60]} is not the source's {str(our)[:60]}"
+
+
+def _coverage(windows: Sequence[tuple[int, int]], rowids: Iterator[int]) -> Iterator[str]:
+    yield from (f"window {first}..{last} is upside down" for first, last in windows if first > last)
+    for (first, last), (following, _) in pairwise(windows):
+        if following <= last:
+            yield f"window {first}..{last} overlaps the one that starts at {following}"
+    pending = iter(windows)
+    first, last = next(pending, (0, -1))
+    for rowid in rowids:
+        while rowid > last and (window := next(pending, None)):
+            first, last = window
+        if not first <= rowid <= last:
+            yield f"row {rowid} lies in no window"

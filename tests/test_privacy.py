@@ -1,0 +1,102 @@
+"""No cell leaves the shard files, whatever happens; and what is ours only its owner can read."""
+
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.workplace import Outcome, Workplace, shard_files
+
+MARKER = "Zxq7secret"
+DDL = "CREATE TABLE IF NOT EXISTS clients (k TEXT, i INTEGER, r REAL, d DATE, n NUMERIC, u, b BLOB, t TEXT UNIQUE)"
+INSERT = "INSERT INTO clients SELECT {m} || value % 9, {m}, {m}, {m}, {m}, {m}, CAST({m} AS BLOB), {m} || value FROM ({rows})"
+NUMBERS = "WITH RECURSIVE n(value) AS (SELECT {first} UNION ALL SELECT value + 1 FROM n WHERE value < {last}) SELECT value FROM n"
+NO_LIMIT = ("sh", "-c", 'umask 022; exec "$@"', "sh")
+SMALL_FILES = ("sh", "-c", 'umask 022; ulimit -f 256; exec "$@"', "sh")
+
+
+def fill(place: Workplace, *, first: int, last: int) -> None:
+    rows = NUMBERS.format(first=first, last=last)
+    place.script(DDL, INSERT.format(m=f"'{MARKER}'", rows=rows))
+
+
+def traces(place: Workplace, *outcomes: Outcome) -> list[str]:
+    """Where the marker is found outside the source and the shards."""
+    databases = {place.source, *place.shards.glob("*_shard_*.db*")}
+    files = [path for path in place.root.rglob("*") if path.is_file() and path not in databases]
+    assert any(path.suffix == ".log" for path in files)
+    found = [path.name for path in files if MARKER.encode() in path.read_bytes()]
+    found += [path.name for path in files if path.suffix == ".parquet" and MARKER in str(pl.read_parquet(path).to_dicts())]
+    found += [path.name for path in files if MARKER in path.name]
+    return found + [text for outcome in outcomes for text in (outcome.out, outcome.err) if MARKER in text]
+
+
+def poison(place: Workplace) -> None:
+    """Make each shard refuse its next row."""
+    for path in shard_files(place.environ()):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TRIGGER poison BEFORE INSERT ON clients BEGIN SELECT RAISE(ABORT, 'poisoned'); END")
+
+
+def collide(place: Workplace) -> None:
+    """Put into each shard, under other rowids, the values that are UNIQUE and come next."""
+    for path in shard_files(place.environ()):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"INSERT INTO clients (rowid, t) SELECT value * 1000000, '{MARKER}' || value FROM ({NEXT})")
+
+
+def garble(place: Workplace) -> None:
+    for path in shard_files(place.environ()):
+        path.write_bytes(b"noise" * 5000)
+
+
+NEXT = NUMBERS.format(first=2001, last=4000)
+FAILURES: dict[str, tuple[Callable[[Workplace], None], int]] = {
+    "a trigger": (poison, 1),
+    "a collision": (collide, 1),
+    "noise": (garble, 2),
+}
+
+
+def test_a_good_run_tells_no_cell(workplace: Workplace) -> None:
+    fill(workplace, first=1, last=2000)
+    outcome = workplace.command(workplace.environ(INDEX_COLUMNS="k,t"))
+    assert outcome.code == 0, outcome.err
+    assert traces(workplace, outcome) == []
+
+
+@pytest.mark.parametrize(("harm", "code"), FAILURES.values(), ids=FAILURES.keys())
+def test_a_failed_run_tells_no_cell(workplace: Workplace, harm: Callable[[Workplace], None], code: int) -> None:
+    fill(workplace, first=1, last=2000)
+    good = workplace.command(workplace.environ())
+    assert good.code == 0, good.err
+    harm(workplace)
+    fill(workplace, first=2001, last=4000)
+    bad = workplace.command(workplace.environ())
+    assert bad.code == code, bad.err
+    assert traces(workplace, good, bad) == []
+    assert "Traceback" not in bad.out + bad.err
+
+
+def test_a_full_disk_tells_no_cell_and_the_next_run_finishes(workplace: Workplace) -> None:
+    fill(workplace, first=1, last=20_000)
+    full = workplace.command(workplace.environ(), *SMALL_FILES)
+    assert full.code == 1, full.err
+    assert "Traceback" not in full.out + full.err
+    assert traces(workplace, full) == []
+    assert workplace.command(workplace.environ()).code == 0
+
+
+def test_files_are_for_their_owner_only(workplace: Workplace) -> None:
+    fill(workplace, first=1, last=2000)
+    before = {workplace.root, workplace.source}
+    environ = workplace.environ(SHARD_DIR=workplace.shards / "deep", LOG_DIR=workplace.logs / "deep")
+    assert workplace.command(environ, *NO_LIMIT).code == 0
+    made = [path for path in workplace.root.rglob("*") if path not in before and path.name != "empty"]
+    modes = {str(path): oct(stat.S_IMODE(path.stat().st_mode)) for path in made}
+    assert len(modes) > 8
+    assert modes == {name: "0o700" if Path(name).is_dir() else "0o600" for name in modes}
