@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 MOST_DIFFERENCES = 40
 OPEN_SHARDS = 64
@@ -56,10 +56,10 @@ def opened(path: FilePath) -> sqlite3.Connection:
 
 def rowid_name(database: sqlite3.Connection, table: str) -> str:
     """SQL for the rowid: an alias no column shadows, else the INTEGER PRIMARY KEY column."""
-    columns = [(name.decode(), pk) for name, pk in database.execute("SELECT name, pk FROM pragma_table_xinfo(?)", (table,))]
-    shadowed = {name.lower() for name, _ in columns}
+    columns = database.execute("SELECT name, pk FROM pragma_table_xinfo(?)", (table,)).fetchall()
+    shadowed = {name.decode().lower() for name, _ in columns}
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in shadowed]
-    return free[0] if free else next(quoted(name) for name, pk in columns if pk)
+    return free[0] if free else next(quoted(name.decode()) for name, pk in columns if pk)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class _Check:
 
     def differences(self, shards: Sequence[int]) -> Iterator[str]:
         prefix = shard_name(self.table, 0).removesuffix("00.db")
-        names = (path.name for path in self.shard_dir.iterdir())
-        present = {name for name in names if name.startswith(prefix) and name.endswith(".db")}
+        present = {path.name for path in self.shard_dir.glob("*.db") if path.name.startswith(prefix)}
         wanted = {shard_name(self.table, shard): shard for shard in shards}
         yield from (f"file {name!r} belongs to no shard" for name in sorted(present - wanted.keys()))
         yield from (f"shard {wanted[name]} has no file" for name in sorted(wanted.keys() - present))
@@ -89,16 +88,17 @@ class _Check:
                 yield from self._cells(source, sound[start : start + OPEN_SHARDS])
             yield from self._ledger(source, sound)
 
-    def _open(self, shard: int) -> sqlite3.Connection:
-        return opened(self.shard_dir / shard_name(self.table, shard))
+    def _path(self, shard: int) -> Path:
+        return self.shard_dir / shard_name(self.table, shard)
 
     def _ddl(self, database: sqlite3.Connection) -> tuple[object, ...]:
-        found = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (self.table,)).fetchone()
+        query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+        found = database.execute(query, (self.table,)).fetchone()
         return tuple(found or ())
 
     def _header(self, source: sqlite3.Connection, shard: int) -> Iterator[str]:
         try:
-            with closing(self._open(shard)) as database:
+            with closing(opened(self._path(shard))) as database:
                 for pragma in ("encoding", "user_version", "application_id"):
                     ours, theirs = (db.execute(f"PRAGMA {pragma}").fetchone() for db in (source, database))
                     if ours != theirs:
@@ -115,11 +115,11 @@ class _Check:
             yield f"shard {shard}: {error}"
 
     def _row_query(self, source: sqlite3.Connection, *, with_key: bool) -> tuple[str, list[str]]:
-        """SQL of (key's bytes, rowid, one letter of typeof() per column, every cell exactly), and the columns' names."""
-        found = source.execute("SELECT name FROM pragma_table_xinfo(?)", (self.table,)).fetchall()
-        names = [name.decode() for (name,) in found]
+        """SQL of (key's bytes, rowid, a letter of typeof() per column, every cell exactly), and the columns' names."""
+        names = [row[1].decode() for row in source.execute(f"PRAGMA table_xinfo({quoted(self.table)})")]
         tags = " || ".join(f"substr(typeof({quoted(name)}), 1, 1)" for name in names)
-        cells = ", ".join(f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END" for c in map(quoted, names))
+        exact = "CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) ELSE {0} END"
+        cells = ", ".join(exact.format(quoted(name)) for name in names)
         key = quoted(self.key)
         text = f"CASE typeof({key}) WHEN 'blob' THEN {key} ELSE CAST({key} AS TEXT) END, " if with_key else ""
         rowid = rowid_name(source, self.table)
@@ -130,7 +130,8 @@ class _Check:
         query, names = self._row_query(source, with_key=True)
         shard_query, _ = self._row_query(source, with_key=False)
         with ExitStack() as open_shards:
-            cursors = {shard: open_shards.enter_context(closing(self._open(shard))).execute(shard_query) for shard in shards}
+            databases = [open_shards.enter_context(closing(opened(self._path(shard)))) for shard in shards]
+            cursors = {shard: each.execute(shard_query) for shard, each in zip(shards, databases, strict=True)}
             heads = {shard: cursor.fetchone() for shard, cursor in cursors.items()}
             for row in source.execute(query):
                 shard = expected_shard(row[0], num_shards=self.num_shards, reserved_shard=self.reserved_shard)
@@ -148,37 +149,38 @@ class _Check:
                     yield from (f"shard {shard}: {fault}" for fault in _cell_faults(names, ours, theirs))
                 heads[shard] = cursors[shard].fetchone()
             for shard, head in heads.items():
-                rest = chain([head] if head else [], cursors[shard])
-                yield from (f"shard {shard}: row {row[0]} should not be there" for row in rest)
+                for row in chain([head] if head else [], cursors[shard]):
+                    yield f"shard {shard}: row {row[0]} should not be there"
 
     def _ledger(self, source: sqlite3.Connection, shards: Sequence[int]) -> Iterator[str]:
         rowid, table = rowid_name(source, self.table), quoted(self.table)
         count = f"SELECT count(*) FROM {table} WHERE {rowid} BETWEEN ? AND ?"
+        ledger = "SELECT first_rowid, last_rowid, rows FROM _etl_windows ORDER BY 1, 2"
         counted, windows = 0, None
         for shard in shards:
-            with closing(self._open(shard)) as database:
-                lines = database.execute("SELECT first_rowid, last_rowid, rows FROM _etl_windows ORDER BY 1, 2").fetchall()
+            with closing(opened(self._path(shard))) as database:
+                lines = database.execute(ledger).fetchall()
                 for first, last, rows in lines:
                     real = database.execute(count, (first, last)).fetchone()
                     if (rows,) != real:
                         yield f"shard {shard}: window {first}..{last} says {rows} rows and has {real[0]}"
                 counted += database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             ranges = [(first, last) for first, last, _ in lines]
-            if windows is not None and ranges != windows:
-                yield f"shard {shard}: its ledger lists other windows than shard {shards[0]}'s"
             windows = ranges if windows is None else windows
-        yield from _coverage(windows or [], (row[0] for row in source.execute(f"SELECT {rowid} FROM {table} ORDER BY {rowid}")))
+            if ranges != windows:
+                yield f"shard {shard}: its ledger lists other windows than shard {shards[0]}'s"
+        rowids = source.execute(f"SELECT {rowid} FROM {table} ORDER BY {rowid}")
+        yield from _coverage(windows or [], (row[0] for row in rowids))
         (total,) = source.execute(f"SELECT count(*) FROM {table}").fetchone()
         if total != counted:
             yield f"the source has {total} rows, its shards {counted}"
 
 
-def _cell_faults(names: Sequence[str], ours: Sequence[object], theirs: Sequence[object]) -> Iterator[str]:
-    assert isinstance(ours[1], bytes)
-    assert isinstance(theirs[1], bytes)
-    for name, our_type, their_type, our, their in zip(names, ours[1], theirs[1], ours[2:], theirs[2:], strict=True):
+def _cell_faults(names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:
+    tags = (str(row[1], "ascii") for row in (ours, theirs))
+    for name, our_type, their_type, our, their in zip(names, *tags, ours[2:], theirs[2:], strict=True):
         if our_type != their_type:
-            yield f"row {ours[0]}, column {name!r}: type {chr(their_type)} is not the source's {chr(our_type)}"
+            yield f"row {ours[0]}, column {name!r}: type {their_type} is not the source's {our_type}"
         elif our != their or (isinstance(our, float) and struct.pack("<d", our) != struct.pack("<d", their)):
             yield f"row {ours[0]}, column {name!r}: {str(their)[:60]} is not the source's {str(our)[:60]}"
 

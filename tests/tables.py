@@ -1,4 +1,4 @@
-"""Whole tables drawn by hypothesis, hostile in names, types, primary keys, rowids and cells, and the file that holds one."""
+"""Whole tables drawn by hypothesis, hostile in names, types, keys, rowids and cells, and the file that holds one."""
 
 import math
 import sqlite3
@@ -12,19 +12,10 @@ from typing import TypeAlias
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from tests.cells import MOST, Cell, RawText, cells, rowids
 from tests.oracle import quoted, rowid_name
 
-
-@dataclass(frozen=True)
-class RawText:
-    """A TEXT cell by its bytes in the database's encoding, valid or not."""
-
-    data: bytes
-
-
-Cell: TypeAlias = int | float | str | bytes | RawText | None
 Row: TypeAlias = tuple[Cell, ...]
-LEAST, MOST = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -59,9 +50,24 @@ class Table:
 
 
 NAMES = [
-    *("two words", 'a"quote', "it's", "back`tick", "brack]et", "[both]", "50%", "#1", "who?", "Имя Клиента", "order", "select"),
-    *("rowid", "_rowid_", "oid", "ROWID", "1st", "😀", "a.b", "semi;colon", "--comment", "?1", ":name", "@at", "$dollar", "a\nb"),
-    *("shard", "rid", "key", "tag", "rows", "_etl_shard", "first_rowid", "column_0", "literal", "{curly}", "%s", "\\", "\ufeff"),
+    *("two words", 'a"quote', "it's", "back`tick", "brack]et", "[both]", "50%", "#1", "who?", "Имя Клиента", "order"),
+    *(
+        "rowid",
+        "_rowid_",
+        "oid",
+        "ROWID",
+        "1st",
+        "😀",
+        "a.b",
+        "semi;colon",
+        "--comment",
+        "?1",
+        ":name",
+        "@at",
+        "$dollar",
+    ),
+    *("select", "shard", "rid", "key", "tag", "rows", "_etl_shard", "first_rowid", "column_0", "literal", "{curly}"),
+    *("%s", "\\", "a\nb", "\ufeff"),
 ]
 NAME_CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 names = (st.sampled_from(NAMES) | st.text(NAME_CHARACTERS, min_size=1, max_size=6)).filter(
@@ -70,31 +76,11 @@ names = (st.sampled_from(NAMES) | st.text(NAME_CHARACTERS, min_size=1, max_size=
 table_names = names | st.sampled_from(["a/b", "../up", "/", ".", "n" * 150, "%2F"])
 column_names = names | st.sampled_from(["long " * 60, "Long " * 60 + "too"])
 TYPES = [
-    *("INTEGER", "INT", "TEXT", "VARCHAR(20)", "STRING", "REAL", "DOUBLE", "NUMERIC", "DECIMAL(10,2)", "BOOLEAN", "DATE"),
-    *("DATETIME", "BLOB", "", "ANY"),
+    *("INTEGER", "INT", "TEXT", "VARCHAR(20)", "STRING", "REAL", "DOUBLE", "NUMERIC", "DECIMAL(10,2)", "BOOLEAN"),
+    *("DATE", "DATETIME", "BLOB", "", "ANY"),
 ]
 STRICT_TYPES = ["INTEGER", "INT", "TEXT", "REAL", "BLOB", "ANY"]
 GENERATED = [("TEXT", "typeof({})"), ("INT", "{} IS NULL"), ("ANY", "{}"), ("ANY", "coalesce({}, 7)")]
-
-integers = st.sampled_from([LEAST, LEAST + 1, -(2**53) - 1, -1, 0, 1, 2, 2**31, 2**53 + 1, MOST]) | st.integers(LEAST, MOST)
-reals = st.sampled_from([math.inf, -math.inf, 5e-324, -0.0, 0.0, 0.5, 5.25, 1e308, 2.0**53, 1e15]) | st.floats(allow_nan=False)
-TEXTS = [
-    *("", " ", "\t\n\v\f\r", "\x85\xa0\u1680\u2007\u2028\u2029\u202f\u205f\u3000"),
-    *("\x1c", "\u200b", "\ufeff", "a\0b", "\0", " a "),
-    *("😀", "\uffff", "\ufffe", "\ufffd", "пять", "é", "e\u0301", "x" * 700, "ж" * 700),
-    *("7", "07", "+7", "7.0", "5.", ".5", "1e3", "1e400", "0x10", " 12 ", "9223372036854775808"),
-    *("inf", "NaN", "True", "2024-1-2", "01.02.2024", "2024-01-02T03:04:05Z", "12:00", "NULL"),
-]
-texts = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-BYTES = [
-    *(b"", b" ", b"\t\xc2\xa0", b"\0", b"\xff", b"\xed\xa0\x80", b"\xc3", b"a\0b", b"abc", b"7"),
-    *(b"\x00\xd8", b"\x00\xd8a\x00", b"\xff\xff"),  # lone surrogates and a noncharacter of UTF-16le
-]
-blobs = st.sampled_from(BYTES) | st.binary(max_size=9)
-raw_texts = blobs.map(lambda data: RawText(data[: len(data) // 2 * 2]))  # an even length, for UTF-16
-cells: st.SearchStrategy[Cell] = st.none() | integers | reals | texts | blobs | raw_texts
-far_rowids = st.sampled_from([LEAST, LEAST + 1, MOST - 6, MOST - 1, MOST]) | st.integers(LEAST, MOST)
-rowids = st.integers(-9, 9) | far_rowids
 PRIMARY_KEYS = [
     *("none", "composite", "TEXT PRIMARY KEY"),
     *("INTEGER PRIMARY KEY", "INTEGER PRIMARY KEY DESC", "INTEGER PRIMARY KEY AUTOINCREMENT"),
@@ -124,7 +110,9 @@ def tables(draw: st.DrawFn) -> Table:
         declared, expression = draw(st.sampled_from(GENERATED))
         of = quoted(draw(st.sampled_from(columns[:plain])).name)
         storage = draw(st.sampled_from(["VIRTUAL", "STORED"]))
-        columns.append(Column(name, declared if strict or declared != "ANY" else "", f"AS ({expression.format(of)}) {storage}"))
+        columns.append(
+            Column(name, declared if strict or declared != "ANY" else "", f"AS ({expression.format(of)}) {storage}")
+        )
     # With all three names shadowed and no INTEGER PRIMARY KEY no SQL reaches the rowid.
     assume(rowid_column or not {"rowid", "_rowid_", "oid"} <= {_folded(column.name) for column in columns})
     row = st.tuples(*[cells for column in columns if not column.generated])
@@ -155,7 +143,9 @@ def build(table: Table, path: Path) -> None:
 def append(table: Table, path: Path) -> None:
     """Add the later rows above the greatest rowid, as many as there is room for."""
     with closing(_connected(path)) as database, database:
-        (top,) = database.execute(f"SELECT max({rowid_name(database, table.name)}) FROM {quoted(table.name)}").fetchone()
+        (top,) = database.execute(
+            f"SELECT max({rowid_name(database, table.name)}) FROM {quoted(table.name)}"
+        ).fetchone()
         first = 1 if top is None else top + 1
         _insert(database, table, [(first + i, row) for i, row in enumerate(table.later) if first + i <= MOST])
 
@@ -170,16 +160,20 @@ def _insert(database: sqlite3.Connection, table: Table, rows: Sequence[tuple[int
     rowid, key = rowid_name(database, table.name), quoted(table.key)
     columns = [quoted(column.name) for column in table.columns if not column.generated]
     for number, row in rows:
-        cells: dict[str, Cell] = {} if table.rowid_column else {rowid: number}
-        cells |= zip(columns, (number, *row[1:]) if table.rowid_column else row, strict=True)
+        named: dict[str, Cell] = {} if table.rowid_column else {rowid: number}
+        named |= zip(columns, (number, *row[1:]) if table.rowid_column else row, strict=True)
         # substr() makes every version of SQLite take the bytes as they are; a bound blob may be taken for UTF-8.
-        marks = ", ".join("CAST(substr(?, 1) AS TEXT)" if isinstance(cell, RawText) else "?" for cell in cells.values())
-        values = [cell.data if isinstance(cell, RawText) else cell for cell in cells.values()]
+        marks = ", ".join("CAST(substr(?, 1) AS TEXT)" if isinstance(cell, RawText) else "?" for cell in named.values())
+        values = [cell.data if isinstance(cell, RawText) else cell for cell in named.values()]
         try:
-            database.execute(f"INSERT OR IGNORE INTO {quoted(table.name)} ({', '.join(cells)}) VALUES ({marks})", values)
+            database.execute(
+                f"INSERT OR IGNORE INTO {quoted(table.name)} ({', '.join(named)}) VALUES ({marks})", values
+            )
         except sqlite3.IntegrityError:
             continue  # STRICT refuses a type whatever the conflict clause says
-    stored = database.execute(f"SELECT {rowid}, {key} FROM {quoted(table.name)} WHERE typeof({key}) = 'real'").fetchall()
+    stored = database.execute(
+        f"SELECT {rowid}, {key} FROM {quoted(table.name)} WHERE typeof({key}) = 'real'"
+    ).fetchall()
     unsure = [(number,) for number, real in stored if not _spelled_alike(real)]
     database.executemany(f"DELETE FROM {quoted(table.name)} WHERE {rowid} = ?", unsure)
 

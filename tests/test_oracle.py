@@ -12,13 +12,18 @@ import pytest
 from tests.oracle import compare, expected_shard, shard_name
 
 DDL = (
-    'CREATE TABLE clients (key, note TEXT, amount REAL, "any thing", twice AS (note || note))',
+    'CREATE TABLE clients (key, note TEXT, amount REAL, "a b", twice AS (note || note))',
     "CREATE TABLE _etl_identity (source TEXT)",
     "CREATE TABLE _etl_windows (first_rowid INTEGER, last_rowid INTEGER, rows INTEGER, run_id TEXT, committed_at TEXT)",
 )
 KEYS: tuple[object, ...] = (*"abcdefgh", None, "", " \t\u3000", b"", b" ", 7, 0.5, "\x1c", "пять")
 ROWS: list[tuple[object, ...]] = [(rowid, key, "note", 0.5, b"x") for rowid, key in enumerate(KEYS, start=1)]
-ROWS += [(100, "zero", "", 0.0, -0.0), (101, "one", "1", 1.0, 1), (102, "null", None, None, None), (103, "text", "x", 2.5, "x")]
+ROWS += [
+    (100, "zero", "", 0.0, -0.0),
+    (101, "one", "1", 1.0, 1),
+    (102, "null", None, None, None),
+    (103, "text", "x", 2.5, "x"),
+]
 WINDOWS = ((1, 10), (11, 60), (90, 110))
 
 
@@ -62,27 +67,45 @@ def add_file(place: Path) -> None:
     shutil.copy(place / "shards" / shard_name("clients", 2), place / "shards" / shard_name("clients", 9))
 
 
-INSERT = 'INSERT INTO clients (rowid, key, note, amount, "any thing")'
+INSERT = 'INSERT INTO clients (rowid, key, note, amount, "a b")'
 LEDGER = "UPDATE _etl_windows SET rows = rows {} WHERE first_rowid = 1"
 SPOILED = {
-    "a changed type": (every("UPDATE clients SET \"any thing\" = '1' WHERE rowid = 101"), "row 101, column 'any thing': type t"),
-    "an integer for a real": (every('UPDATE clients SET "any thing" = 1.0 WHERE rowid = 101'), "type r is not the source's i"),
-    "a blob for a text": (every("UPDATE clients SET \"any thing\" = x'78' WHERE rowid = 103"), "type b is not the source's t"),
-    "NULL for the empty text": (every("UPDATE clients SET note = NULL WHERE rowid = 100"), "type n is not the source's t"),
+    "a changed type": (every("UPDATE clients SET \"a b\" = '1' WHERE rowid = 101"), "row 101, column 'a b': type t"),
+    "an integer for a real": (
+        every('UPDATE clients SET "a b" = 1.0 WHERE rowid = 101'),
+        "type r is not the source's i",
+    ),
+    "a blob for a text": (
+        every("UPDATE clients SET \"a b\" = x'78' WHERE rowid = 103"),
+        "type b is not the source's t",
+    ),
+    "NULL for the empty text": (
+        every("UPDATE clients SET note = NULL WHERE rowid = 100"),
+        "type n is not the source's t",
+    ),
     "the empty text for NULL": (every("UPDATE clients SET note = '' WHERE rowid = 102"), "row 102, column 'note'"),
     "a trimmed text": (every("UPDATE clients SET key = 'a ' WHERE key = 'a'"), "row 1, column 'key'"),
     "swapped cells": (every("UPDATE clients SET key = note, note = key WHERE rowid = 2"), "row 2, column 'key'"),
-    "a lost bit of a real": (every("UPDATE clients SET amount = 0.5000000000000001 WHERE rowid = 3"), "row 3, column 'amount'"),
-    "a lost sign of zero": (every('UPDATE clients SET "any thing" = 0.0 WHERE rowid = 100'), "row 100, column 'any thing'"),
+    "a lost bit of a real": (
+        every("UPDATE clients SET amount = 0.5000000000000001 WHERE rowid = 3"),
+        "row 3, column 'amount'",
+    ),
+    "a lost sign of zero": (every('UPDATE clients SET "a b" = 0.0 WHERE rowid = 100'), "row 100, column 'a b'"),
     "a missing row": (every("DELETE FROM clients WHERE rowid = 4"), "row 4 is missing"),
     "a missing last row": (every("DELETE FROM clients WHERE rowid = 103"), "row 103 is missing"),
     "an extra row": (one(0, "INSERT INTO clients (rowid, key) VALUES (9999, 'a')"), "row 9999 should not be there"),
-    "an extra row in between": (one(1, "INSERT INTO clients (rowid, key) VALUES (70, 'a')"), "row 70 should not be there"),
+    "an extra row in between": (
+        one(1, "INSERT INTO clients (rowid, key) VALUES (70, 'a')"),
+        "row 70 should not be there",
+    ),
     "another rowid": (every("UPDATE clients SET rowid = 50 WHERE rowid = 5"), "row 5 is missing"),
     "a misplaced row": (misplace, "row 1 should not be there"),
     "a wrong count in the ledger": (one(0, LEDGER.format("+ 1")), "window 1..10 says"),
     "a lost window in one shard": (one(1, "DELETE FROM _etl_windows WHERE first_rowid = 11"), "lists other windows"),
-    "a lost window in all shards": (every("DELETE FROM _etl_windows WHERE first_rowid = 11"), "row 11 lies in no window"),
+    "a lost window in all shards": (
+        every("DELETE FROM _etl_windows WHERE first_rowid = 11"),
+        "row 11 lies in no window",
+    ),
     "a lost last window": (every("DELETE FROM _etl_windows WHERE first_rowid = 90"), "row 100 lies in no window"),
     "no windows": (every("DELETE FROM _etl_windows"), "row 1 lies in no window"),
     "overlapping windows": (every("UPDATE _etl_windows SET last_rowid = 11 WHERE first_rowid = 1"), "overlaps"),
@@ -108,8 +131,15 @@ def correct(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     (tmp_path / "shards").mkdir()
     for shard in (None, 0, 1, 2, 3):
         path = tmp_path / ("source.db" if shard is None else f"shards/{shard_name('clients', shard)}")
-        mine = [row for row in ROWS if shard in (None, expected_shard(key_bytes(row[1]), num_shards=3, reserved_shard=3))]
-        spoil(path, f"PRAGMA encoding = '{request.param}'", "PRAGMA user_version = 5", *(DDL[:1] if shard is None else DDL))
+        mine = [
+            row for row in ROWS if shard in (None, expected_shard(key_bytes(row[1]), num_shards=3, reserved_shard=3))
+        ]
+        spoil(
+            path,
+            f"PRAGMA encoding = '{request.param}'",
+            "PRAGMA user_version = 5",
+            *(DDL[:1] if shard is None else DDL),
+        )
         with closing(sqlite3.connect(path)) as database, database:
             database.executemany(f"{INSERT} VALUES (?, ?, ?, ?, ?)", mine)
             if shard is None:
@@ -144,7 +174,9 @@ def test_another_encoding_is_reported(correct: Path) -> None:
 
 def test_a_long_list_of_differences_is_cut(correct: Path) -> None:
     with closing(sqlite3.connect(correct / "source.db")) as database, database:
-        database.executemany("INSERT INTO clients (rowid, key) VALUES (?, 'a')", ((rowid,) for rowid in range(1000, 2000)))
+        database.executemany(
+            "INSERT INTO clients (rowid, key) VALUES (?, 'a')", ((rowid,) for rowid in range(1000, 2000))
+        )
     assert len(found_in(correct)) == 40
 
 

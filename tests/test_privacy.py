@@ -13,8 +13,8 @@ from tests.workplace import Outcome, Workplace, shard_files
 
 MARKER = "Zxq7secret"
 DDL = "CREATE TABLE IF NOT EXISTS clients (k TEXT, i INTEGER, r REAL, d DATE, n NUMERIC, u, b BLOB, t TEXT UNIQUE)"
-INSERT = "INSERT INTO clients SELECT {m} || value % 9, {m}, {m}, {m}, {m}, {m}, CAST({m} AS BLOB), {m} || value FROM ({rows})"
-NUMBERS = "WITH RECURSIVE n(value) AS (SELECT {first} UNION ALL SELECT value + 1 FROM n WHERE value < {last}) SELECT value FROM n"
+INSERT = "INSERT INTO clients SELECT {m} || i % 9, {m}, {m}, {m}, {m}, {m}, CAST({m} AS BLOB), {m} || i FROM ({rows})"
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n"
 NO_LIMIT = ("sh", "-c", 'umask 022; exec "$@"', "sh")
 SMALL_FILES = ("sh", "-c", 'umask 022; ulimit -f 256; exec "$@"', "sh")
 
@@ -30,7 +30,9 @@ def traces(place: Workplace, *outcomes: Outcome) -> list[str]:
     files = [path for path in place.root.rglob("*") if path.is_file() and path not in databases]
     assert any(path.suffix == ".log" for path in files)
     found = [path.name for path in files if MARKER.encode() in path.read_bytes()]
-    found += [path.name for path in files if path.suffix == ".parquet" and MARKER in str(pl.read_parquet(path).to_dicts())]
+    found += [
+        path.name for path in files if path.suffix == ".parquet" and MARKER in str(pl.read_parquet(path).to_dicts())
+    ]
     found += [path.name for path in files if MARKER in path.name]
     return found + [text for outcome in outcomes for text in (outcome.out, outcome.err) if MARKER in text]
 
@@ -39,14 +41,16 @@ def poison(place: Workplace) -> None:
     """Make each shard refuse its next row."""
     for path in shard_files(place.environ()):
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute("CREATE TRIGGER poison BEFORE INSERT ON clients BEGIN SELECT RAISE(ABORT, 'poisoned'); END")
+            database.execute(
+                "CREATE TRIGGER poison BEFORE INSERT ON clients BEGIN SELECT RAISE(ABORT, 'poisoned'); END"
+            )
 
 
 def collide(place: Workplace) -> None:
     """Put into each shard, under other rowids, the values that are UNIQUE and come next."""
     for path in shard_files(place.environ()):
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute(f"INSERT INTO clients (rowid, t) SELECT value * 1000000, '{MARKER}' || value FROM ({NEXT})")
+            database.execute(f"INSERT INTO clients (rowid, t) SELECT i * 1000000, '{MARKER}' || i FROM ({NEXT})")
 
 
 def garble(place: Workplace) -> None:

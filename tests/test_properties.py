@@ -20,7 +20,14 @@ from tests.workplace import Workplace, differences, migrate, shard_files, snapsh
     index_the_key=st.booleans(),
 )
 def test_any_table_arrives_cell_for_cell_however_often_it_is_run(
-    *, table: Table, num_shards: int, reserved_shard: int, batch_size: int, readers: int, writers: int, index_the_key: bool
+    *,
+    table: Table,
+    num_shards: int,
+    reserved_shard: int,
+    batch_size: int,
+    readers: int,
+    writers: int,
+    index_the_key: bool,
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         place = Workplace(Path(directory))

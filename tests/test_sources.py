@@ -1,4 +1,4 @@
-"""Every kind of table that must arrive, every kind of source that must be refused, and a source that stays untouched."""
+"""Every kind of table arrives, every kind of source that cannot is refused, and the source stays untouched."""
 
 import re
 import subprocess
@@ -31,10 +31,16 @@ HOSTILE = [
     ":x",
     "$x",
 ]
-NO_DATABASES = {"nothing": b"", "text": b"no database at all " * 99, "a false header": b"SQLite format 3\0" + b"noise" * 999}
+NO_DATABASES = {
+    "nothing": b"",
+    "text": b"no database at all " * 99,
+    "a false header": b"SQLite format 3\0" + b"noise" * 999,
+}
 
 
-def assert_refused(place: Workplace, environ: dict[str, str], complaint: str, stderr: pytest.CaptureFixture[str]) -> None:
+def assert_refused(
+    place: Workplace, environ: dict[str, str], complaint: str, stderr: pytest.CaptureFixture[str]
+) -> None:
     stderr.readouterr()
     before = snapshot([place.source])
     assert migrate(environ) == 2
@@ -55,7 +61,8 @@ def test_every_table_arrives_and_its_file_is_untouched(workplace: Workplace, sta
 @pytest.mark.parametrize("name", [*HOSTILE, "a/b", "../up", "_", "1"])
 def test_any_table_and_column_name_works(workplace: Workplace, name: str) -> None:
     workplace.script(
-        f"CREATE TABLE {quoted(name)} ({quoted(name)} TEXT, n)", f"INSERT INTO {quoted(name)} VALUES ('a', 1), ('b', 2), ('', 3)"
+        f"CREATE TABLE {quoted(name)} ({quoted(name)} TEXT, n)",
+        f"INSERT INTO {quoted(name)} VALUES ('a', 1), ('b', 2), ('', 3)",
     )
     environ = workplace.environ(TABLE_NAME=name, SHARD_KEY=name, INDEX_COLUMNS=f"n,{name}")
     assert migrate(environ) == 0
@@ -83,7 +90,9 @@ def test_what_cannot_be_migrated_is_refused(
 
 
 @pytest.mark.parametrize("content", NO_DATABASES.values(), ids=NO_DATABASES.keys())
-def test_a_file_that_is_no_database_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture[str], content: bytes) -> None:
+def test_a_file_that_is_no_database_is_refused(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], content: bytes
+) -> None:
     workplace.source.write_bytes(content)
     assert_refused(workplace, workplace.environ(), re.escape(str(workplace.source)), capfd)
 
@@ -94,7 +103,9 @@ def test_a_refusal_is_one_line_on_stderr(workplace: Workplace, capfd: pytest.Cap
 
 
 @pytest.mark.parametrize("path", ["absent.db", "absent dir/absent.db", "."])
-def test_a_missing_source_is_refused_and_not_made(workplace: Workplace, capfd: pytest.CaptureFixture[str], path: str) -> None:
+def test_a_missing_source_is_refused_and_not_made(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
     source = workplace.root / path
     assert_refused(workplace, workplace.environ(SOURCE_DB=source), path, capfd)
     assert not list(workplace.root.rglob("absent*"))
@@ -142,4 +153,7 @@ def test_rows_only_in_the_wal_arrive(workplace: Workplace, *, alive: bool) -> No
 def test_a_shard_is_named_for_the_table_and_stays_in_its_directory(workplace: Workplace) -> None:
     workplace.script('CREATE TABLE "../a b%/1" (k)', "INSERT INTO \"../a b%/1\" VALUES ('x')")
     assert migrate(workplace.environ(TABLE_NAME="../a b%/1", NUM_SHARDS=1, RESERVED_SHARD=123)) == 0
-    assert {path.name for path in workplace.shards.glob("*.db")} == {"..%2Fa b%%2F1_shard_00.db", "..%2Fa b%%2F1_shard_123.db"}
+    assert {path.name for path in workplace.shards.glob("*.db")} == {
+        "..%2Fa b%%2F1_shard_00.db",
+        "..%2Fa b%%2F1_shard_123.db",
+    }

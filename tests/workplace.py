@@ -82,7 +82,10 @@ class Workplace:
             database.execute("CREATE TABLE IF NOT EXISTS clients (k TEXT, INN TEXT, note TEXT, amount REAL)")
             database.executemany(
                 "INSERT INTO clients (rowid, k, INN, note, amount) VALUES (?, ?, ?, ?, ?)",
-                ((rowid, key, str(rowid % 977), "x" * (rowid % 50), rowid / 3) for rowid, key in enumerate(keys, start=first)),
+                (
+                    (rowid, key, str(rowid % 977), "x" * (rowid % 50), rowid / 3)
+                    for rowid, key in enumerate(keys, start=first)
+                ),
             )
 
     def start(self, environ: Mapping[str, str], *prefix: str) -> Process:

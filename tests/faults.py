@@ -1,0 +1,131 @@
+"""Faults by name: `python -m tests.faults NAME N [EFFECT]` migrates with the environment's settings, and strikes once.
+
+The effect (kill, hang or fail) comes at the Nth pass of the point NAME. Budgets are tiny there, so that a few thousand
+rows make many batches, many commits and many files of the manifest.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import polars as pl
+
+from etl import migrate, sql
+from etl.connection import Connection
+from etl.manifest import Manifest
+from etl.shard import Shard
+from etl.source import Source
+from tests.workplace import REPOSITORY, Outcome, Process, finished
+
+MARKER = "Zxq7-of-a-fault"
+HANG_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Point:
+    """A function's passes: those from one caller, or whose first texts are these, where such are named."""
+
+    owner: type
+    function: str
+    says: str = ""
+    caller: str = ""
+    after: bool = False
+
+    def struck(self, n: int, effect: Callable[[], None]) -> Callable[..., Any]:
+        """The function, with the effect before or after its Nth pass."""
+        real, passes = getattr(self.owner, self.function), count(1)
+
+        @wraps(real)
+        def stand_in(*args: Any, **kwargs: Any) -> Any:
+            said = " ".join(argument for argument in args[1:] if isinstance(argument, str))
+            caller = traceback.extract_stack(limit=2)[0].name
+            hit = said.startswith(self.says) and caller == (self.caller or caller) and next(passes) == n
+            if hit and not self.after:
+                effect()
+            result = real(*args, **kwargs)
+            if hit and self.after:
+                effect()
+            return result
+
+        return stand_in
+
+
+POINTS = {
+    "before a shard's creation is committed": Point(Connection, "execute", says="COMMIT", caller="create"),
+    "after a shard's creation is committed": Point(Connection, "execute", says="COMMIT", caller="create", after=True),
+    "before a read": Point(Source, "read"),
+    "after a read": Point(Source, "read", after=True),
+    "mid-batch": Point(Shard, "insert", after=True),
+    "before a ledger line": Point(Connection, "executemany", says=sql.INSERT_WINDOW),
+    "before a commit": Point(Connection, "execute", says="COMMIT", caller="commit"),
+    "between two shards' commits": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
+    "before a manifest file": Point(Manifest, "_write"),
+    "before a manifest file's bytes": Point(pl.DataFrame, "write_parquet", caller="_write"),
+    "before a manifest file's name": Point(Path, "rename", caller="_write"),
+    "after a manifest file": Point(Manifest, "_write", after=True),
+    "between the compact manifest and its parts": Point(Manifest, "_write", caller="compact", after=True),
+    "among the compacted parts": Point(Path, "unlink", caller="compact"),
+    "between the mended manifest and the old one": Point(Manifest, "_write", caller="mend", after=True),
+    "among the mended parts": Point(Path, "unlink", caller="mend"),
+    "before an index": Point(Connection, "execute", says="CREATE INDEX"),
+    "between two indexes of a shard": Point(Connection, "execute", says="CREATE INDEX", after=True),
+    "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
+    "after a shard has turned to WAL": Point(Connection, "pragma", says="journal_mode WAL", after=True),
+}
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    print("hanging", flush=True)
+    time.sleep(HANG_SECONDS)
+
+
+def fail() -> None:
+    raise RuntimeError(MARKER)
+
+
+EFFECTS = {effect.__name__: effect for effect in (kill, hang, fail)}
+
+
+def start(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Process:
+    """A migration in a process of its own, to be struck."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.faults", name, str(n), effect.__name__],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def struck(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Outcome:
+    """A whole migration in a process of its own, struck."""
+    with start(environ, name, n, effect) as process:
+        return finished(process)
+
+
+def main(name: str, n: str, effect: str) -> int:
+    point = POINTS[name]
+    with (
+        patch.multiple("etl.budget", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100),
+        patch.multiple("etl.books", _FLUSH_WINDOWS=4),
+        patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),
+    ):
+        return migrate.run(os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

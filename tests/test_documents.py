@@ -1,0 +1,57 @@
+"""What the documents show is what happens: README commands and output, the notebook's cells."""
+
+import doctest
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from etl.migrate import run_demo
+from tests.workplace import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_what_the_demo_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(200_000, tmp_path / "demo") == 0
+    shown = re.search(r"```\n( *shards.*?)\n```", README, re.DOTALL)
+    assert shown is not None
+    printed = capsys.readouterr().out.strip("\n")
+    assert _untimed(shown[1]) == _untimed(printed)
+
+
+def _untimed(text: str) -> list[str]:
+    return [re.sub(r"in .* s \(.*\)", "in … s", line).strip() for line in text.splitlines()]
+
+
+def test_the_readme_routes_as_it_says() -> None:
+    examples = doctest.DocTestParser().get_doctest(README.replace("```", ""), {}, "README.md", "README.md", 0)
+    assert len(examples.examples) >= 3
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_readmes_commands_install_with_the_constraints() -> None:
+    commands = dict(re.findall(r"^- (run|test): `(.*)`$", README, re.MULTILINE))
+    assert shlex.split(commands["run"])[-4:] == [".venv/bin/python", "-m", "etl.migrate", "--demo"]
+    assert shlex.split(commands["test"])[-2:] == [".venv/bin/pytest", "-q"]
+    assert all("-c constraints.txt" in command for command in commands.values())
+
+
+def test_the_constraints_name_exact_versions_and_no_addresses() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+
+
+def test_the_notebook_runs_on_a_fresh_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_demo(20_000, tmp_path / "demo") == 0
+    monkeypatch.setenv("SHARD_DIR", str(tmp_path / "demo" / "shards"))
+    notebook = json.loads((REPOSITORY / "notebooks" / "validate_shards.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"], "the notebook is committed with its outputs"
+            exec("".join(cell["source"]), names)  # noqa: S102 - a document's code is run as it stands
+    assert names["gaps"] == 0
+    assert names["manifest"]["rows"].sum() == 20_000  # type: ignore[index]  # a Polars frame, made by the notebook
