@@ -15,6 +15,7 @@ from etl.errors import EtlError
 from etl.model import RowidRange
 
 _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "table_name": pl.String,
     "run_id": pl.String,
     "first_rowid": pl.Int64,
     "last_rowid": pl.Int64,
@@ -49,10 +50,14 @@ class Entry:
 
 
 class Manifest:
-    """The files `SHARD_DIR/manifest/*.parquet`: one a run, and small ones more while it goes on."""
+    """The files `SHARD_DIR/manifest/*.parquet`: one a run, and small ones more while it goes on.
 
-    def __init__(self, shard_dir: Path) -> None:
+    Shards of several tables may share a directory; each file is of one table, and only that table's runs touch it.
+    """
+
+    def __init__(self, shard_dir: Path, table_name: str) -> None:
         self.directory = shard_dir / "manifest"
+        self._table_name = table_name
         self._waiting: list[Entry] = []
         self._parts: list[Path] = []
 
@@ -65,8 +70,8 @@ class Manifest:
         """Rewrites the manifest as one file: each window of `done` once, with those that were missing."""
         kept = self._read().unique("first_rowid", keep="first", maintain_order=True)
         inside = [plan.covers(done, RowidRange(*row)) for row in kept.select("first_rowid", "last_rowid").iter_rows()]
-        frame = pl.concat([kept.filter(pl.Series(inside, dtype=pl.Boolean)), _frame(missing)]).sort("first_rowid")
-        old = self._files()
+        frame = pl.concat([kept.filter(pl.Series(inside, dtype=pl.Boolean)), self._frame(missing)]).sort("first_rowid")
+        old = [*self._frames(), *self._unreadable()]
         name = f"mended-{len(old)}.parquet"
         while self.directory / name in old:
             name = f"again-{name}"
@@ -94,7 +99,7 @@ class Manifest:
         """Writes the waiting entries into a file of their own."""
         if self._waiting:
             name = f"{self._waiting[-1].run_id}-{len(self._parts):06d}.parquet"
-            self._parts.append(self._write(name, _frame(self._waiting)))
+            self._parts.append(self._write(name, self._frame(self._waiting)))
             self._waiting = []
 
     def compact(self) -> None:
@@ -110,14 +115,38 @@ class Manifest:
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.parquet"))
 
+    def _frames(self) -> dict[Path, pl.DataFrame]:
+        """The table's files that can be read."""
+        frames = {path: frame for path in self._files() if (frame := _readable(path)) is not None}
+        return {path: frame for path, frame in frames.items() if frame["table_name"].eq(self._table_name).all()}
+
+    def _unreadable(self) -> list[Path]:
+        """Truncated and foreign files: what they held is written anew from the ledgers."""
+        return [path for path in self._files() if _readable(path) is None]
+
     def _read(self) -> pl.DataFrame:
-        frames = [SCHEMA.to_frame()]
-        for path in self._files():
-            try:
-                frames.append(pl.read_parquet(path, columns=SCHEMA.names()).cast(SCHEMA))
-            except (pl.exceptions.PolarsError, OSError):
-                continue  # a truncated or foreign file: its windows are written anew from the ledgers
-        return pl.concat(frames)
+        return pl.concat([SCHEMA.to_frame(), *self._frames().values()])
+
+    def _frame(self, entries: Iterable[Entry]) -> pl.DataFrame:
+        rows = [
+            {
+                "table_name": self._table_name,
+                "run_id": entry.run_id,
+                "first_rowid": entry.window.first_rowid,
+                "last_rowid": entry.window.last_rowid,
+                "rows": sum(rows for _, rows in entry.rows_by_shard),
+                "rows_by_shard": [{"shard": shard, "rows": rows} for shard, rows in entry.rows_by_shard],
+                "bytes": entry.bytes,
+                "widened": entry.widened,
+                "read_ms": entry.read_ms,
+                "route_ms": entry.route_ms,
+                "write_ms": entry.write_ms,
+                "started_at": entry.started_at,
+                "committed_at": entry.committed_at,
+            }
+            for entry in entries
+        ]
+        return pl.DataFrame(rows, schema=SCHEMA)
 
     def _write(self, name: str, frame: pl.DataFrame) -> Path:
         """Writes to a temporary name, syncs, renames, and syncs the directory: a reader sees a whole file or none."""
@@ -147,22 +176,8 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _frame(entries: Iterable[Entry]) -> pl.DataFrame:
-    rows = [
-        {
-            "run_id": entry.run_id,
-            "first_rowid": entry.window.first_rowid,
-            "last_rowid": entry.window.last_rowid,
-            "rows": sum(rows for _, rows in entry.rows_by_shard),
-            "rows_by_shard": [{"shard": shard, "rows": rows} for shard, rows in entry.rows_by_shard],
-            "bytes": entry.bytes,
-            "widened": entry.widened,
-            "read_ms": entry.read_ms,
-            "route_ms": entry.route_ms,
-            "write_ms": entry.write_ms,
-            "started_at": entry.started_at,
-            "committed_at": entry.committed_at,
-        }
-        for entry in entries
-    ]
-    return pl.DataFrame(rows, schema=SCHEMA)
+def _readable(path: Path) -> pl.DataFrame | None:
+    try:
+        return pl.read_parquet(path, columns=SCHEMA.names()).cast(SCHEMA)
+    except (pl.exceptions.PolarsError, OSError):
+        return None

@@ -62,9 +62,8 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
-    # Index builds spill to temporary files as big as the index: beside the shards there is room for them.
-    os.environ.setdefault("SQLITE_TMPDIR", str(settings.SHARD_DIR.absolute()))
     with (
+        _temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
@@ -101,6 +100,18 @@ def _table(outcome: Outcome) -> RichTable:
     for total in outcome.totals:
         table.add_row(str(total.shard), f"{total.rows:,}", f"{total.bytes / 1e6:,.1f}")
     return table
+
+
+@contextmanager
+def _temporary_files_in(shard_dir: Path) -> Iterator[None]:
+    """SQLite's index builds spill to files as big as the index: beside the shards there is room for them."""
+    before = os.environ.get("SQLITE_TMPDIR")
+    os.environ["SQLITE_TMPDIR"] = before or str(shard_dir.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SQLITE_TMPDIR"]
 
 
 @contextmanager

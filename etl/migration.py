@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,10 @@ from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
 from etl.survey import Survey
+
+_MAX_NAME_BYTES = 255 - len("-journal")
+_MAX_PATH_BYTES = 500
+"""SQLite's own limit is 512, with -journal at its end."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +61,7 @@ class Migration:
         self._settings = settings
         self._run_id = run_id
         self._stop = stop
-        self._manifest = Manifest(settings.SHARD_DIR)
+        self._manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
 
     def run(self) -> Outcome:
         """Brings the shards to what the source holds now. Raises Refused before anything is written, or EtlError."""
@@ -127,6 +132,11 @@ class Migration:
         shards = []
         for number in settings.shard_map.shards:
             path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+            if len(os.fsencode(path.name)) > _MAX_NAME_BYTES or len(os.fsencode(path.absolute())) > _MAX_PATH_BYTES:
+                raise Refused(
+                    f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
+                    "shorter SHARD_DIR, or rename the table"
+                )
             if path.exists() and path.samefile(settings.SOURCE_DB):
                 raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
             identity = Identity(

@@ -57,6 +57,8 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     place = f"SOURCE_DB={path}, TABLE_NAME={name}"
     ddl = _create_table_text(database, place, name)
     quoted = sql.quote(name)
+    indexes = tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None)
+    _check_statements(place, [ddl, *(index.sql for index in indexes)])
     strict, without_rowid = database.execute(
         "SELECT strict, wr FROM pragma_table_list(?) WHERE schema = 'main' AND name = ?", (name, name)
     ).fetchone()
@@ -84,7 +86,7 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
         key=key,
         rowid_name=free[0] if free else str(rowid_column),
         rowid_column=rowid_column,
-        indexes=tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None),
+        indexes=indexes,
         triggers=tuple(row[0] for row in _of_table(database, "trigger", name)),
         encoding=str(database.execute("PRAGMA encoding").fetchone()[0]),
         user_version=int(database.execute("PRAGMA user_version").fetchone()[0]),
@@ -106,6 +108,19 @@ def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> s
     if not rootpage:
         raise Refused(f"{place}: expected an ordinary table, found a virtual one; copy its rows into a table first")
     return str(ddl)
+
+
+def _check_statements(place: str, statements: list[str]) -> None:
+    """Refuses a table that no shard could be created from, such as one with a collation of the application's own."""
+    with closing(sqlite3.connect(":memory:")) as scratch:
+        for statement in statements:
+            try:
+                scratch.execute(statement)
+            except sqlite3.Error as error:
+                raise Refused(
+                    f"{place}: its CREATE statements must work in any SQLite, found one that does not ({error}); "
+                    "migrate a copy of the table without it"
+                ) from None
 
 
 def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple[str, str | None]]:

@@ -1,0 +1,39 @@
+"""Sources and directories that rule a run out, beyond those of test_sources.py: said before anything is written."""
+
+import sqlite3
+from contextlib import closing
+
+import polars as pl
+import pytest
+
+from tests.workplace import Workplace, differences, migrate
+
+
+def test_a_collation_of_the_applications_own_is_refused(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(workplace.source)) as database, database:
+        database.create_collation("mine", lambda left, right: (left > right) - (left < right))
+        database.execute("CREATE TABLE clients (k TEXT COLLATE mine)")
+    assert migrate(workplace.environ()) == 2
+    assert "no such collation sequence: mine" in capfd.readouterr().err
+    assert list(workplace.shards.glob("*.db")) == []
+
+
+def test_a_name_too_long_for_a_file_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
+    name = "t" * 245
+    workplace.script(f"CREATE TABLE {name} (k TEXT)")
+    assert migrate(workplace.environ(TABLE_NAME=name)) == 2
+    assert "shorter" in capfd.readouterr().err
+
+
+def test_two_tables_share_a_directory_and_keep_their_manifests(workplace: Workplace) -> None:
+    workplace.populate(300)
+    workplace.script("CREATE TABLE goods (k TEXT)", "INSERT INTO goods VALUES ('a'), ('b'), (NULL)")
+    clients, goods = workplace.environ(), workplace.environ(TABLE_NAME="goods")
+    assert [migrate(environ) for environ in (clients, goods, clients, goods)] == [0, 0, 0, 0]
+    assert differences(clients) == []
+    assert differences(goods) == []
+    manifest = pl.read_parquet(workplace.shards / "manifest" / "*.parquet")
+    rows = manifest.group_by("table_name").agg(pl.col("rows").sum()).sort("table_name")
+    assert rows.rows() == [("clients", 300), ("goods", 3)]
