@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 SAMPLE_S = 0.2
 
@@ -85,7 +86,7 @@ class _Threads:
                 continue
             self.most = max(self.most, int(fields.get("Threads", 0)))
 
-    def __enter__(self) -> "_Threads":
+    def __enter__(self) -> Self:
         self._sampler.start()
         return self
 

@@ -105,7 +105,7 @@ class Source:
 def cache_dir() -> Path:
     """Where sources are kept and runs are made: outside the working tree."""
     directory = os.environ.get("SHARD_MIGRATE_BENCH_DIR")
-    return Path(directory) if directory else Path.home() / ".cache" / "shard-migrate-bench"
+    return Path(directory).absolute() if directory else Path.home() / ".cache" / "shard-migrate-bench"
 
 
 def made(rows: int, variant: Variant) -> Source:

@@ -1,0 +1,149 @@
+"""Rows of megabytes, dense or sparse, are read in parts and within the memory budget; so are reads that panic."""
+
+import os
+import random
+import re
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from etl import budget, source
+from tests.completeness import faults_of
+from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate
+
+MOST_MB = 700
+MB = 1 << 20
+SMALL_ROWS = 20_000
+HEAVY_ROWS, HEAVY_BYTES = 60, 3_000_000
+
+# Measured from a process of its own: a child of this one would inherit this one's own peak.
+MEASURE = """
+import os, sys
+pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "etl.migrate"], os.environ)
+_, status, usage = os.wait4(pid, 0)
+print("peak", usage.ru_maxrss // 1024, "exit", os.waitstatus_to_exitcode(status))
+"""
+
+
+def measured(environ: dict[str, str]) -> tuple[int, int]:
+    """Peak resident megabytes and exit code of a whole migration."""
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        check=True,
+        cwd=REPOSITORY,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    ).stdout
+    found = re.search(r"^peak (\d+) exit (\d+)$", out, re.MULTILINE)
+    assert found, out
+    return int(found[1]), int(found[2])
+
+
+def rows_of(kind: str, *, step: int) -> Iterator[tuple[int, str, bytes | str]]:
+    dice = random.Random(7)
+    middle = SMALL_ROWS // 2
+    heavy = {
+        "together": range(middle, middle + HEAVY_ROWS),
+        "apart": range(50, SMALL_ROWS, SMALL_ROWS // HEAVY_ROWS),
+        "at the end": range(SMALL_ROWS - HEAVY_ROWS, SMALL_ROWS),
+    }[kind]
+    for number in range(SMALL_ROWS):
+        cell = dice.randbytes(1000) * (HEAVY_BYTES // 1000) if number in heavy else f"note {number}"
+        yield 1 + number * step, f"key {number}", cell
+
+
+def populate(place: Workplace, kind: str, *, step: int) -> None:
+    with closing(sqlite3.connect(place.source)) as database, database:
+        database.execute("CREATE TABLE clients (k TEXT, cell)")
+        database.executemany("INSERT INTO clients (rowid, k, cell) VALUES (?, ?, ?)", rows_of(kind, step=step))
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"), [("together", 1), ("apart", 1), ("at the end", 1), ("together", 1_000_003), ("apart", 1_000_003)]
+)
+def test_rows_of_megabytes_stay_within_the_memory_budget(workplace: Workplace, kind: str, step: int) -> None:
+    populate(workplace, kind, step=step)
+    environ = workplace.environ(BATCH_SIZE=6000, READERS=6)
+    peak_mb, code = measured(environ)
+    assert code == 0
+    assert peak_mb < MOST_MB
+    assert faults_of(environ) == []
+
+
+def test_a_wide_window_of_ordinary_rows_stays_within_the_memory_budget(workplace: Workplace) -> None:
+    columns = ", ".join(f"c{number} TEXT" for number in range(10))
+    values = ", ".join("printf('%024d', i * 7919 % 1000003)" for _ in range(10))
+    workplace.script(
+        f"CREATE TABLE clients (k TEXT, n INTEGER, {columns})",
+        "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 450000) "
+        f"INSERT INTO clients SELECT 'key ' || i, i, {values} FROM r",
+    )
+    peak_mb, code = measured(workplace.environ(BATCH_SIZE=20_000, READERS=10))
+    assert code == 0
+    assert peak_mb < MOST_MB
+
+
+class PanicException(BaseException):  # noqa: N818 - connectorx's own name, by which it is known
+    """What connectorx raises past 2 GiB of text in one read."""
+
+
+def panicking(real: Any, most_rows: int) -> Any:
+    """read_sql that can hold one partition and so many rows; what it is asked about rows' sizes always fits."""
+
+    def read_sql(uri: str, queries: Sequence[str], **options: Any) -> Any:
+        table = real(uri, queries, **options)
+        if "octet_length" not in queries[0] and (len(queries) > 1 or len(table) - 1 > most_rows):
+            raise PanicException("byte array offset overflow")
+        return table
+
+    return read_sql
+
+
+@pytest.mark.parametrize("most_rows", [2, 40])
+@pytest.mark.parametrize("rowid", ["i", "i * 1000003", "-i", "i * 36893488147419103 - 9223372036854775807"])
+def test_a_read_that_panics_is_made_in_parts(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, rowid: str, most_rows: int
+) -> None:
+    monkeypatch.setattr(source.connectorx, "read_sql", panicking(source.connectorx.read_sql, most_rows))
+    workplace.script(
+        "CREATE TABLE clients (k TEXT, c INTEGER)",
+        "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 250) "
+        f"INSERT INTO clients (rowid, k, c) SELECT {rowid}, 'key ' || i, CASE i % 50 WHEN 1 THEN 'text' ELSE i END FROM r",
+    )
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+
+
+def test_a_row_that_always_panics_ends_the_run_in_one_line(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(source.connectorx, "read_sql", panicking(source.connectorx.read_sql, 0))
+    workplace.populate(300)
+    assert migrate(workplace.environ()) == 1
+    assert re.search(r"the row \d+ is too big", error_line(capfd.readouterr().err))
+    monkeypatch.undo()
+    assert migrate(workplace.environ()) == 0
+    assert faults_of(workplace.environ()) == []
+
+
+@pytest.mark.parametrize(("soft", "least"), [(64, 8), (256, 52), (1024, 308), (1_000_000, 1332)])
+def test_the_limit_of_open_files_bounds_the_open_shards(
+    monkeypatch: pytest.MonkeyPatch, soft: int, least: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert budget.max_open_shards() == least
+    assert soft < 100 or budget.max_open_shards() * 3 < soft
+
+
+@pytest.mark.parametrize("shards", [1, 2, 11, 100, 308])
+def test_the_page_caches_share_one_budget(shards: int) -> None:
+    assert budget.cache_kib(shards) * 1024 * shards <= budget.CACHE_BYTES

@@ -1,0 +1,164 @@
+"""How cells travel: the lane a column starts in, when it widens, and tables too wide for their mixed cells."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+
+import polars as pl
+import pytest
+
+from etl import schema
+from etl.lanes import Lanes, first_lanes
+from etl.model import Lane
+from tests.completeness import manifest
+from tests.oracle import opened
+from tests.workplace import Workplace, differences, error_line, migrate, shard_files
+
+SAMPLED = schema.SAMPLED_ROWS
+EXACT = Lane.EXACT
+# Declared type, cells among the sampled rows, a cell after them, the lane at first, whether it widens.
+COLUMNS: list[tuple[str, Sequence[str], str, Lane, bool]] = [
+    ("INTEGER", ["1", "NULL"], "-9223372036854775807 - 1", Lane.INTEGER, False),
+    ("INTEGER", ["NULL"], "NULL", Lane.INTEGER, False),
+    ("INTEGER", ["1"], "'text'", Lane.INTEGER, True),
+    ("INTEGER", ["'text'"], "1", Lane.INTEGER, True),
+    ("INTEGER", ["1"], "1.5", Lane.INTEGER, True),
+    ("INTEGER", ["1"], "9e999", Lane.INTEGER, True),
+    ("INTEGER", ["1"], "x'01'", Lane.INTEGER, True),
+    ("INTEGER", ["'7'"], "7.0", Lane.INTEGER, False),  # stored as integers
+    ("BIGINT UNSIGNED", ["1"], "2", Lane.INTEGER, False),
+    ("TEXT", ["'a'", "NULL", "''"], "1.5", Lane.TEXT, False),  # stored as text
+    ("TEXT", ["'a'"], "'b' || char(0) || 'c'", Lane.TEXT, False),
+    ("TEXT", ["'a'"], "x'61'", Lane.TEXT, True),
+    ("TEXT", ["'a'"], "CAST(x'ff' AS TEXT)", Lane.TEXT, True),
+    ("VARCHAR(9)", ["x'61'"], "'a'", Lane.TEXT, True),
+    ("REAL", ["0.5", "NULL"], "-9e999", Lane.REAL, False),
+    ("REAL", ["1"], "9007199254740993", Lane.REAL, False),  # stored as reals
+    ("REAL", ["0.5"], "'text'", Lane.REAL, True),
+    ("REAL", ["0.5"], "x'00'", Lane.REAL, True),
+    ("FLOATING POINT", ["1"], "2", Lane.INTEGER, False),  # "POINT" holds "INT"
+    ("BLOB", ["x'00'"], "x''", Lane.BLOB, False),
+    ("BLOB", ["x'00'"], "'text'", Lane.BLOB, True),
+    ("BLOB", ["NULL"], "NULL", Lane.BLOB, False),
+    ("BLOB", ["NULL"], "1", Lane.BLOB, True),
+    ("BLOB", ["'text'"], "'text'", Lane.TEXT, False),
+    ("", ["1"], "2", Lane.INTEGER, False),
+    ("", ["1"], "2.0", Lane.INTEGER, True),
+    ("", ["1", "'text'"], "x'00'", EXACT, False),
+    ("", ["0.5"], "1", EXACT, False),  # a float lane would turn the integer into a real in silence
+    ("NUMERIC", ["5", "5.25"], "'text'", EXACT, False),
+    ("DECIMAL(10,2)", ["5"], "5.25", Lane.INTEGER, True),
+    ("DECIMAL(10,2)", ["NULL"], "5", Lane.INTEGER, False),
+    ("DECIMAL(10,2)", ["5.25"], "5.25", EXACT, False),
+    ("BOOLEAN", ["1", "0", "2"], "NULL", Lane.INTEGER, False),
+    ("BOOLEAN", ["'true'"], "1", Lane.TEXT, True),
+    ("DATE", ["'2024-1-2'"], "'01.02.2024'", Lane.TEXT, False),
+    ("DATETIME", ["'2024-01-02'"], "1704153600", Lane.TEXT, True),
+    ("STRING", ["'07867'"], "'+7'", Lane.INTEGER, False),  # NUMERIC: stored as integers
+    ("STRING", ["'ab'"], "'7'", Lane.TEXT, True),
+]
+
+
+def fill(place: Workplace, declared: str, cells: Sequence[str], late: str, encoding: str = "UTF-8") -> None:
+    """A table whose column `c` has the cells in turn in the rows that are sampled, and another one after them."""
+    turns = " ".join(f"WHEN {turn} THEN {cell}" for turn, cell in enumerate(cells))
+    place.script(
+        f"PRAGMA encoding = '{encoding}'",
+        f"CREATE TABLE clients (k TEXT, c {declared})",
+        f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {SAMPLED - 1}) "
+        f"INSERT INTO clients SELECT 'k' || i, CASE i % {len(cells)} {turns} END FROM n",
+        f"INSERT INTO clients VALUES ('late', {late}), ('last', NULL)",
+    )
+
+
+def lane_of_c(place: Workplace) -> Lane:
+    table, _ = schema.look(place.source, "clients", "k")
+    return first_lanes(table).lanes[1]
+
+
+def widened(frame: pl.DataFrame) -> set[str]:
+    return {name for names in frame["widened"] for name in names}
+
+
+@pytest.mark.parametrize(("declared", "cells", "late", "lane", "widens"), COLUMNS)
+def test_a_column_starts_in_its_lane_and_widens_when_a_cell_asks_for_it(
+    *, workplace: Workplace, declared: str, cells: Sequence[str], late: str, lane: Lane, widens: bool
+) -> None:
+    fill(workplace, declared, cells, late)
+    assert lane_of_c(workplace) is lane
+    environ = workplace.environ(BATCH_SIZE=500)
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+    assert widened(manifest(environ)) == ({"c"} if widens else set())
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, encoding: str) -> None:
+    fill(workplace, "TEXT", ["'a'"], "x'00'", encoding)
+    assert lane_of_c(workplace) is EXACT
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+    assert widened(manifest(environ)) == set()
+
+
+def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.budget.BATCH_ROWS", 1)
+    fill(workplace, "INTEGER", ["1"], "2")
+    workplace.script("UPDATE clients SET c = 'text' WHERE rowid = 500")
+    environ = workplace.environ(NUM_SHARDS=1, RESERVED_SHARD=1)
+    assert migrate(environ) == 0
+    windows = manifest(environ).sort("first_rowid")
+    assert len(windows) > 9
+    assert windows["widened"].list.contains("c").to_list() == [last >= 500 for last in windows["last_rowid"]]
+    assert differences(environ) == []
+
+
+def test_each_result_column_belongs_to_its_column() -> None:
+    lanes = Lanes((Lane.TEXT, EXACT, Lane.REAL))
+    assert [lanes.position_of(number) for number in range(-1, 9)] == [None, None, 0, 1, 1, 1, 1, 2, None, None]
+    assert lanes.width == 7
+    assert lanes.widened(0).width == 10
+    assert lanes.frame_columns(1) == ("c1_tag", "c1_integer", "c1_real", "c1_bytes")
+
+
+def wide(place: Workplace, columns: int, *rows: str) -> list[str]:
+    """A table of that many columns beside its key; a row's cell is the same in all of them."""
+    names = [f"c{number}" for number in range(columns)]
+    place.script(f"CREATE TABLE clients (k, {', '.join(names)})")
+    for key, cell in enumerate(rows):
+        place.script(f"INSERT INTO clients VALUES ('{key}', {', '.join([cell] * columns)})")
+    return names
+
+
+@pytest.mark.parametrize("rows", [("1", "'text'"), ("0.5",)], ids=["mixed cells", "reals of no declared type"])
+def test_a_table_too_wide_for_its_cells_is_refused_in_one_line(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], rows: Sequence[str]
+) -> None:
+    wide(workplace, 600, *rows)
+    assert migrate(workplace.environ()) == 1
+    message = error_line(capfd.readouterr().err)
+    assert all(word in message for word in ("SOURCE_DB=", "TABLE_NAME=clients", "2402", "2000", "columns"))
+
+
+def test_a_table_just_narrow_enough_for_its_mixed_cells_arrives(workplace: Workplace) -> None:
+    wide(workplace, 499, "1", "'text'", "x'00'", "0.5", "NULL")  # 1 + 1 + 4 × 499 result columns
+    assert migrate(workplace.environ()) == 0
+    assert differences(workplace.environ()) == []
+
+
+@pytest.mark.parametrize("columns", [1998, pytest.param(1999, marks=pytest.mark.xfail(strict=True, reason="2,001 result columns with the rowid"))])
+def test_a_table_as_wide_as_sqlite_allows_arrives(workplace: Workplace, columns: int) -> None:
+    names = wide(workplace, columns, "1", "NULL", "2", "-3", "4")
+    assert migrate(workplace.environ()) == 0
+    quarters = [", ".join(["k", *names[start::4]]) for start in range(4)]
+    for cells in quarters:
+        query = f"SELECT {cells} FROM clients ORDER BY k"
+        with closing(sqlite3.connect(workplace.source)) as source:
+            expected = source.execute("SELECT rowid, " + query.removeprefix("SELECT ")).fetchall()
+        found = []
+        for path in shard_files(workplace.environ()):
+            with closing(opened(path)) as shard:
+                shard.text_factory = str
+                found += shard.execute("SELECT rowid, " + query.removeprefix("SELECT ")).fetchall()
+        assert sorted(found) == sorted(expected)

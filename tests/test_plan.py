@@ -1,0 +1,131 @@
+"""The arithmetic of closed ranges, against sets of integers, and at the ends of SQLite's integers."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl import plan
+from etl.model import MAX_ROWID, MIN_ROWID, RowidRange
+from etl.plan import Coverage
+
+numbers = st.integers(-12, 12)
+ranges = st.tuples(numbers, numbers).map(lambda ends: RowidRange(min(ends), max(ends)))
+some_ranges = st.lists(ranges, max_size=6)
+coverages = some_ranges.map(plan.union)
+
+LEAST, MOST = RowidRange(MIN_ROWID, MIN_ROWID), RowidRange(MAX_ROWID, MAX_ROWID)
+NEGATIVE, REST = RowidRange(MIN_ROWID, -1), RowidRange(0, MAX_ROWID)
+ALL = RowidRange(MIN_ROWID, MAX_ROWID)
+INNER = RowidRange(MIN_ROWID + 1, MAX_ROWID - 1)
+
+
+def members(pieces: Iterable[RowidRange]) -> set[int]:
+    return {number for piece in pieces for number in range(piece.first_rowid, piece.last_rowid + 1)}
+
+
+def is_canonical(coverage: Coverage) -> bool:
+    """Ascending, disjoint, adjacent ranges merged."""
+    return all(left.last_rowid + 1 < right.first_rowid for left, right in zip(coverage, coverage[1:], strict=False))
+
+
+@pytest.mark.parametrize("ends", [(1, 0), (MIN_ROWID - 1, 0), (0, MAX_ROWID + 1)])
+def test_a_range_that_is_none_cannot_be_made(ends: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="not a closed range"):
+        RowidRange(*ends)
+
+
+@given(left=ranges, right=ranges)
+def test_a_range_holds_another(left: RowidRange, right: RowidRange) -> None:
+    assert (right in left) == (members([right]) <= members([left]))
+    assert left.span == len(members([left]))
+
+
+@given(some_ranges)
+def test_a_union_is_the_union(pieces: list[RowidRange]) -> None:
+    assert members(plan.union(pieces)) == members(pieces)
+    assert is_canonical(plan.union(pieces))
+
+
+@given(whole=coverages, holes=coverages)
+def test_a_difference_is_the_difference(whole: Coverage, holes: Coverage) -> None:
+    assert members(plan.subtract(whole, holes)) == members(whole) - members(holes)
+    assert is_canonical(plan.subtract(whole, holes))
+
+
+@given(left=coverages, right=coverages)
+def test_an_intersection_is_the_intersection(left: Coverage, right: Coverage) -> None:
+    assert members(plan.intersect(left, right)) == members(left) & members(right)
+    assert is_canonical(plan.intersect(left, right))
+
+
+@given(st.lists(coverages, max_size=4))
+def test_what_is_common_is_in_all(several: list[Coverage]) -> None:
+    sets = [members(coverage) for coverage in several]
+    assert members(plan.common(several)) == (set.intersection(*sets) if sets else set())
+
+
+@given(coverage=coverages, window=ranges)
+def test_a_window_is_covered_when_all_of_it_is(coverage: Coverage, window: RowidRange) -> None:
+    assert plan.covers(coverage, window) == (members([window]) <= members(coverage))
+
+
+@given(coverages)
+def test_no_range_crosses_zero_after_a_split(coverage: Coverage) -> None:
+    split = plan.split_at_zero(coverage)
+    assert members(split) == members(coverage)
+    assert all(piece.last_rowid < 0 or piece.first_rowid >= 0 for piece in split)
+    assert list(split) == sorted(split)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (plan.union([REST, NEGATIVE]), (ALL,)),
+        (plan.union([MOST, LEAST]), (LEAST, MOST)),
+        (plan.union([MOST, INNER, LEAST]), (ALL,)),
+        (plan.union([ALL, MOST]), (ALL,)),
+        (plan.subtract((ALL,), (ALL,)), ()),
+        (plan.subtract((ALL,), (INNER,)), (LEAST, MOST)),
+        (plan.subtract((ALL,), (LEAST, MOST)), (INNER,)),
+        (plan.subtract((MOST,), (LEAST,)), (MOST,)),
+        (plan.intersect((ALL,), (LEAST, MOST)), (LEAST, MOST)),
+        (plan.intersect((NEGATIVE,), (REST,)), ()),
+        (plan.common([(ALL,), (NEGATIVE,), (INNER,)]), (RowidRange(MIN_ROWID + 1, -1),)),
+        (plan.split_at_zero((ALL,)), (NEGATIVE, REST)),
+        (plan.split_at_zero((LEAST, MOST)), (LEAST, MOST)),
+    ],
+)
+def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expected: Coverage) -> None:
+    assert found == expected
+
+
+@given(data=st.data())
+def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> None:
+    """Windows tile a range; each slot has done some of them, and the source may reach further both ways."""
+    windows = data.draw(st.lists(ranges, max_size=6).map(disjoint), label="windows")
+    slots = data.draw(st.lists(st.sets(st.sampled_from(windows)) if windows else st.just(set()), min_size=1, max_size=4))
+    source = data.draw(st.none() | ranges, label="source")
+    done = [plan.union(slot) for slot in slots]
+    everywhere = plan.common(done)
+    left = plan.todo(source, done, [[w for w in slot if not plan.covers(everywhere, w)] for slot in slots])
+    lacking = {
+        window: frozenset(number for number, slot in enumerate(slots) if window not in slot)
+        for window in windows
+        if any(window in slot for slot in slots)
+    }
+    assert left.ragged == {window: numbers for window, numbers in lacking.items() if numbers}
+    assert members(left.fresh) == (members([source]) if source else set()) - members(w for slot in slots for w in slot)
+    assert not any(piece.first_rowid < 0 <= piece.last_rowid for piece in left.fresh)
+    assert left.span == len(members(left.fresh)) + sum(window.span for window in left.ragged)
+    assert left.is_nothing == (not left.ragged and not left.fresh)
+
+
+def disjoint(pieces: list[RowidRange]) -> list[RowidRange]:
+    """Those of the ranges that overlap none before them."""
+    kept: list[RowidRange] = []
+    for piece in pieces:
+        if not members([piece]) & members(kept):
+            kept.append(piece)
+    return kept
