@@ -33,6 +33,9 @@ TRANSACTION_ROWS = 40_000
 TRANSACTION_S = 10.0
 """… or when the first of them has waited this long."""
 
+INDEXED_AT_ONCE_ROWS = 100_000
+"""A shard of up to this many rows gets all its indexes in one transaction, which spares it most of its fsyncs."""
+
 _FILES_PER_SHARD = 3
 _OTHER_FILES = 100
 

@@ -81,7 +81,6 @@ class Migration:
         self._warn(table)
 
         # From here on it writes.
-        self._each(lambda pair: None if pair[1] else pair[0].create(), zip(shards, found, strict=True))
         if not self._manifest.is_sound(done):
             self._mend_manifest(done, [shard if each else None for shard, each in zip(shards, found, strict=True)])
         if todo.is_nothing and all(each and each.finished for each in found):
@@ -120,11 +119,12 @@ class Migration:
                 )
         loaded = time.perf_counter()
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(loaded - start, 2))
-        self._each(lambda shard: shard.finish(indexes, self._stop), shards)
+        if self._stop.is_set():
+            return Outcome(watch.rows, loaded - start, 0.0, ())
+        rows = self._each(lambda shard: shard.finish(indexes, self._stop), shards)
         self._manifest.compact()
         finished = time.perf_counter()
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
-        rows = [each.rows if each else 0 for each in self._each(lambda shard: shard.find(indexes), shards)]
         return Outcome(watch.rows, loaded - start, finished - loaded, self._totals(shards, rows))
 
     def _shards(self, table: Table) -> list[Shard]:

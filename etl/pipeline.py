@@ -13,6 +13,7 @@ from etl.reader import WindowRead, read_all
 from etl.shard import Shard
 from etl.source import Source
 from etl.survey import Survey
+from etl.transaction import Transaction
 from etl.writer import Committed, Routed, Writer
 
 _TICK_S = 0.2
@@ -33,7 +34,7 @@ def load(
 
     Raises the first error of any thread, when all have ended: whatever was not committed is then rolled back.
     """
-    events: SimpleQueue[WindowRead | Committed] = SimpleQueue()
+    events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
     crew = _crew(shards, run_id=run_id, writers=writers, report=events.put)
 
@@ -55,14 +56,29 @@ def load(
             work()
         except BaseException as error:  # noqa: BLE001 - it is raised again below, in the calling thread
             errors.put(error)
+        events.put(None)  # wakes the calling thread
 
     works: list[Callable[[], None]] = [read, *(writer.run for writer in crew)]
     threads = [threading.Thread(target=guarded, args=(work,), name="etl") for work in works]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads) or not events.empty():
-        guarded(lambda: _keep(books, events))
-    guarded(books.close)
+    running = len(threads)
+    while running:
+        try:
+            books.tick()
+            event = events.get(timeout=_TICK_S)
+            if event is None:
+                running -= 1
+            else:
+                books.enter(event)
+        except Empty:
+            continue
+        except BaseException as error:  # noqa: BLE001 - as above; the threads end before it is raised
+            errors.put(error)
+    for thread in threads:
+        thread.join()
+    if errors.empty():
+        books.close()
     if not errors.empty():
         raise errors.get()
 
@@ -74,22 +90,13 @@ def _crew(shards: Sequence[Shard], *, run_id: str, writers: int, report: Callabl
     cache_kib = budget.cache_kib(min(len(shards), max_open * count))
     return [
         Writer(
-            {slot: shards[slot] for slot in range(number, len(shards), count)},
+            {slot: Transaction(shards[slot], cache_kib=cache_kib) for slot in range(number, len(shards), count)},
             run_id=run_id,
             max_open=max_open,
-            cache_kib=cache_kib,
             report=report,
         )
         for number in range(count)
     ]
-
-
-def _keep(books: Books, events: SimpleQueue[WindowRead | Committed]) -> None:
-    books.tick()
-    try:
-        books.enter(events.get(timeout=_TICK_S))
-    except Empty:
-        return
 
 
 def _put(writer: Writer, routed: Routed | None) -> None:

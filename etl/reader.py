@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+import polars as pl
+
 from etl import observe, partitioning, sql
-from etl.model import RowidRange, ShardMap
+from etl.lanes import Lanes
+from etl.model import Batch, RowidRange, ShardMap, Table
 from etl.source import Source
 from etl.survey import Survey
 from etl.transcode import Utf8
@@ -34,6 +38,18 @@ class WindowRead:
         return sum(self.rows_by_slot)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A batch as it came from the source, in the lanes it came in."""
+
+    batch: Batch
+    frame: pl.DataFrame
+    lanes: Lanes
+    widened: tuple[str, ...]
+    started_at: datetime
+    ms: float
+
+
 def read_all(
     source: Source,
     survey: Survey,
@@ -42,30 +58,52 @@ def read_all(
     report: Callable[[WindowRead], None],
     hand_over: Callable[[Routed], bool],
 ) -> None:
-    """Reads and routes every batch of the survey. `hand_over` says whether to go on."""
+    """Reads and routes every batch of the survey, one read ahead. `hand_over` says whether to go on."""
+    batches = survey.batches()
+
+    def read_next() -> _Read | None:
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        started_at, start = observe.now(), time.perf_counter()
+        frame = source.read(batch)
+        survey.observe(batch, frame.height - len(batch.partitions))
+        return _Read(batch, frame, source.lanes, source.widened, started_at, (time.perf_counter() - start) * 1000)
+
     table = source.table
-    with closing(Utf8(table.encoding)) as utf8:
-        for batch in survey.batches():
-            started_at, start = observe.now(), time.perf_counter()
-            frame = source.read(batch)
-            read = time.perf_counter()
-            lanes = source.lanes
-            keys = partitioning.keys(frame, table, lanes, utf8=None if table.encoding == "UTF-8" else utf8)
-            rows = partitioning.partition(frame, keys, table=table, lanes=lanes, windows=batch.windows, shards=shards)
-            routed = time.perf_counter()
-            survey.observe(batch, rows.cells.num_rows)
-            for window, by_slot in zip(batch.windows, rows.window_rows, strict=True):
-                share = int(by_slot.sum()) / max(1, rows.cells.num_rows)
-                report(
-                    WindowRead(
-                        window=window,
-                        rows_by_slot=tuple(int(count) for count in by_slot),
-                        bytes=round(frame.estimated_size() * share),
-                        widened=source.widened,
-                        read_ms=(read - start) * 1000 * share,
-                        route_ms=(routed - read) * 1000 * share,
-                        started_at=started_at,
-                    )
-                )
-            if not hand_over(Routed(batch, rows, sql.insert(table, lanes))):
+    with closing(Utf8(table.encoding)) as utf8, ThreadPoolExecutor(1, thread_name_prefix="etl") as ahead:
+        to_utf8 = None if table.encoding == "UTF-8" else utf8
+        coming = ahead.submit(read_next)
+        while (read := coming.result()) is not None:
+            coming = ahead.submit(read_next)
+            start = time.perf_counter()
+            rows = _partition(read, table, shards, to_utf8)
+            route_ms = (time.perf_counter() - start) * 1000
+            for window_read in _shared_out(read, rows, route_ms):
+                report(window_read)
+            if not hand_over(Routed(read.batch, rows, sql.insert(table, read.lanes))):
                 return
+
+
+def _partition(
+    read: _Read, table: Table, shards: ShardMap, utf8: partitioning.ToUtf8 | None
+) -> partitioning.Partitioned:
+    keys = partitioning.keys(read.frame, table, read.lanes, utf8=utf8)
+    return partitioning.partition(
+        read.frame, keys, table=table, lanes=read.lanes, windows=read.batch.windows, shards=shards
+    )
+
+
+def _shared_out(read: _Read, rows: partitioning.Partitioned, route_ms: float) -> Iterator[WindowRead]:
+    batch_bytes = read.frame.estimated_size()
+    for window, by_slot in zip(read.batch.windows, rows.window_rows, strict=True):
+        share = int(by_slot.sum()) / max(1, rows.cells.num_rows)
+        yield WindowRead(
+            window=window,
+            rows_by_slot=tuple(by_slot.tolist()),
+            bytes=round(batch_bytes * share),
+            widened=read.widened,
+            read_ms=read.ms * share,
+            route_ms=route_ms * share,
+            started_at=read.started_at,
+        )

@@ -1,9 +1,8 @@
-"""One shard file: what it is, what its ledger holds, and rows and ledger lines going in together."""
+"""One shard file: what it is, what its ledger holds, how it comes to be and how it is made ready to serve."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -15,16 +14,8 @@ from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
-_LEDGER_SCHEMA = pa.schema(
-    {
-        "first_rowid": pa.int64(),
-        "last_rowid": pa.int64(),
-        "rows": pa.int64(),
-        "run_id": pa.string(),
-        "committed_at": pa.string(),
-    }
-)
-_OPTIMIZE_ALL_TABLES = 0x10002
+_OPTIMIZE = 0x10012
+"""Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +31,15 @@ class Found:
 
 
 class Shard:
-    """A shard that belongs to one thread. Rows and lines wait in its transaction until `commit`."""
+    """One shard's file, used by one thread at a time."""
 
     def __init__(self, path: Path, table: Table, identity: Identity) -> None:
         self.path = path
         self._table = table
         self._identity = identity
-        self._connection: Connection | None = None
-        self._lines: list[tuple[RowidRange, int]] = []
-        self._in_transaction = False
-        self._rows = 0
-        self._oldest = 0.0
-
-    # -- before the load -----------------------------------------------------------------------------------------------
 
     def find(self, indexes: Sequence[Index]) -> Found | None:
-        """What the file holds; None where there is none, or an empty one, to be created. Writes nothing.
+        """What the file holds; None where there is none, or one without tables. Writes nothing.
 
         Raises Refused where the file is not ours, or was made under other settings.
         """
@@ -98,100 +82,59 @@ class Shard:
                 "SHARD_DIR"
             )
 
-    def create(self) -> None:
-        """Creates the file with the table, the identity and an empty ledger, in one transaction."""
-        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
-            connection.pragma("encoding", f"'{self._table.encoding}'")  # before anything is written: fixed from then on
-            connection.pragma("journal_mode", "TRUNCATE")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(self._table.ddl)
-            connection.execute(sql.CREATE_IDENTITY)
-            connection.execute(sql.CREATE_WINDOWS)
-            names = [field.name for field in fields(Identity)]
-            values = [pa.array([value]) for value in astuple(self._identity)]
-            connection.executemany(sql.INSERT_IDENTITY, pa.record_batch(values, names=names))
-            connection.pragma("user_version", self._table.user_version)
-            connection.pragma("application_id", self._table.application_id)
-            connection.execute("COMMIT")
-
     def windows_outside(self, coverage: Sequence[RowidRange]) -> list[LedgerLine]:
         """The ledger's lines that no range of the coverage holds."""
         with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
             rows = connection.execute(sql.windows_outside(coverage))
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
-    # -- the load ------------------------------------------------------------------------------------------------------
+    def connect(self, *, cache_kib: int) -> Connection:
+        """Opens the file for writing. A file without tables is then to be filled by `create_in`."""
+        connection = Connection(self.path, cache_kib=cache_kib)
+        if not self._has_tables():
+            connection.pragma("encoding", f"'{self._table.encoding}'")  # fixed from the first write on
+        if connection.pragma("journal_mode") != "wal":
+            connection.pragma("journal_mode", "TRUNCATE")
+        return connection
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there is anything to commit."""
-        return bool(self._lines)
+    def begin(self, connection: Connection) -> None:
+        """Begins a transaction; its first statements create what a new file has not: table, identity, ledger."""
+        is_new = not self._has_tables()
+        connection.execute("BEGIN IMMEDIATE")
+        if is_new:
+            connection.execute(self._table.ddl)
+            connection.execute(sql.CREATE_IDENTITY)
+            connection.execute(sql.CREATE_WINDOWS)
+            names = [field.name for field in fields(Identity)]
+            row = dict(zip(names, astuple(self._identity), strict=True))
+            connection.executemany(sql.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
+            connection.pragma("user_version", self._table.user_version)
+            connection.pragma("application_id", self._table.application_id)
 
-    @property
-    def rows_waiting(self) -> int:
-        """Rows inserted since the last commit."""
-        return self._rows
-
-    @property
-    def seconds_waiting(self) -> float:
-        """How long the oldest uncommitted window has waited."""
-        return time.monotonic() - self._oldest if self._lines else 0.0
-
-    def insert(self, rows: pa.Table, statement: str, *, cache_kib: int) -> None:
-        """Adds rows, sorted by rowid, to the open transaction; opens file and transaction where they are not."""
-        self._begin(cache_kib).executemany(statement, rows)
-        self._rows += rows.num_rows
-
-    def note(self, window: RowidRange, rows: int) -> None:
-        """Has the window's ledger line written by the next commit; all of its rows have been inserted."""
-        if not self._lines:
-            self._oldest = time.monotonic()
-        self._lines.append((window, rows))
-
-    def commit(self, run_id: str, committed_at: str, *, cache_kib: int) -> list[RowidRange]:
-        """Commits rows and lines (there must be some) together; the windows that are now done in this shard."""
-        connection = self._begin(cache_kib)
-        firsts, lasts, rows = zip(*((w.first_rowid, w.last_rowid, rows) for w, rows in self._lines), strict=True)
-        count = len(self._lines)
-        texts = (pa.array([text] * count, pa.string()) for text in (run_id, committed_at))
-        columns = [*(pa.array(column, pa.int64()) for column in (firsts, lasts, rows)), *texts]
-        connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
-        connection.execute("COMMIT")
-        done = [window for window, _ in self._lines]
-        self._lines, self._rows, self._in_transaction = [], 0, False
-        return done
-
-    def close(self) -> None:
-        """Closes the file; what has not been committed is rolled back."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._lines, self._rows, self._in_transaction = [], 0, False
-
-    def _begin(self, cache_kib: int) -> Connection:
-        if self._connection is None:
-            self._connection = Connection(self.path, cache_kib=cache_kib)
-            if self._connection.pragma("journal_mode") != "wal":
-                self._connection.pragma("journal_mode", "TRUNCATE")
-        if not self._in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._in_transaction = True
-        return self._connection
-
-    # -- after the load ------------------------------------------------------------------------------------------------
-
-    def finish(self, indexes: Sequence[Index], stop: threading.Event) -> bool:
+    def finish(self, indexes: Sequence[Index], stop: threading.Event) -> int:
         """Creates the indexes that are missing, gathers the planner's statistics, and turns to WAL for serving.
 
-        Between two indexes it heeds `stop`; gives whether it came to the end.
+        Between two indexes of a large shard it heeds `stop`. Gives the shard's rows, as its ledger has them.
         """
-        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+        with self.connect(cache_kib=budget.cache_kib(1)) as connection:
+            if not self._has_tables():
+                self.begin(connection)
+                connection.execute("COMMIT")
+            rows: int = sum(rows for _, _, rows in connection.execute(sql.SELECT_COVERAGE))
             names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
-            for index in indexes:
-                if stop.is_set():
-                    return False
-                if index.name not in names:
-                    connection.execute(index.sql)
-            connection.pragma("optimize", _OPTIMIZE_ALL_TABLES)
+            missing = [index for index in indexes if index.name not in names]
+            small = rows <= budget.INDEXED_AT_ONCE_ROWS
+            if small:
+                connection.execute("BEGIN IMMEDIATE")
+            for index in missing:
+                if stop.is_set() and not small:
+                    return rows
+                connection.execute(index.sql)
+            connection.pragma("optimize", _OPTIMIZE)
+            if small:
+                connection.execute("COMMIT")
             connection.pragma("journal_mode", "WAL")
-            return True
+            return rows
+
+    def _has_tables(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0

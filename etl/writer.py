@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Queue
@@ -11,7 +10,7 @@ from queue import Queue
 from etl import budget, observe
 from etl.model import Batch, RowidRange
 from etl.partitioning import Partitioned
-from etl.shard import Shard
+from etl.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +38,19 @@ class Writer:
 
     def __init__(
         self,
-        shards: Mapping[int, Shard],
+        transactions: Mapping[int, Transaction],
         *,
         run_id: str,
         max_open: int,
-        cache_kib: int,
         report: Callable[[Committed], None],
     ) -> None:
         self.inbox: Queue[Routed | None] = Queue(maxsize=1)
-        self._shards = shards
+        self._transactions = transactions
         self._run_id = run_id
         self._max_open = max_open
-        self._cache_kib = cache_kib
         self._report = report
-        self._open: OrderedDict[int, Shard] = OrderedDict()
-        self._busy_ms = dict.fromkeys(shards, 0.0)
+        self._open: dict[int, Transaction] = {}
+        self._busy_ms = dict.fromkeys(transactions, 0.0)
         self.alive = True
 
     def run(self) -> None:
@@ -61,44 +58,46 @@ class Writer:
         try:
             while (routed := self.inbox.get()) is not None:
                 self._write(routed)
-            for slot in self._shards:
+            for slot in self._transactions:
                 self._commit(slot)
         finally:
             self.alive = False
-            for shard in self._open.values():
-                shard.close()
+            for transaction in self._open.values():
+                transaction.close()
 
     def _write(self, routed: Routed) -> None:
-        for slot, shard in self._shards.items():
+        for slot, transaction in self._transactions.items():
             if routed.batch.lacking is not None and slot not in routed.batch.lacking:
                 continue
             start = time.perf_counter()
             rows = routed.rows.of(slot)
             if rows.num_rows:
                 self._make_room(slot)
-                shard.insert(rows, routed.statement, cache_kib=self._cache_kib)
+                transaction.insert(rows, routed.statement)
             for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
-                shard.note(window, int(window_rows))
+                transaction.note(window, int(window_rows))
             self._busy_ms[slot] += (time.perf_counter() - start) * 1000
-            if shard.rows_waiting >= budget.TRANSACTION_ROWS or shard.seconds_waiting >= budget.TRANSACTION_S:
+            if transaction.rows >= budget.TRANSACTION_ROWS or transaction.seconds_waiting >= budget.TRANSACTION_S:
                 self._commit(slot)
 
     def _commit(self, slot: int) -> None:
-        if not self._shards[slot].is_waiting:
+        transaction = self._transactions[slot]
+        if not transaction.is_waiting:
             return
         self._make_room(slot)
         start = time.perf_counter()
-        windows = self._shards[slot].commit(self._run_id, observe.now().isoformat(), cache_kib=self._cache_kib)
+        windows = transaction.commit(self._run_id, observe.now().isoformat())
         ms = self._busy_ms[slot] + (time.perf_counter() - start) * 1000
         self._busy_ms[slot] = 0.0
-        self._report(Committed(slot, tuple(windows), ms))
+        self._report(Committed(slot, windows, ms))
 
     def _make_room(self, slot: int) -> None:
-        """Closes the shard that has waited longest where one more open file would be too many; it commits first."""
-        while slot not in self._open and len(self._open) >= self._max_open:
-            oldest, shard = next(iter(self._open.items()))
-            self._commit(oldest)
-            shard.close()
-            del self._open[oldest]
-        self._open[slot] = self._shards[slot]
-        self._open.move_to_end(slot)
+        """Closes a shard where one more open file would be too many; it commits first.
+
+        Shards are visited in turn, so the one opened last is the one that is needed again latest.
+        """
+        if slot not in self._open and len(self._open) >= self._max_open:
+            latest = next(reversed(self._open))
+            self._commit(latest)
+            self._open.pop(latest).close()
+        self._open[slot] = self._transactions[slot]

@@ -1,0 +1,88 @@
+"""Rows and ledger lines on their way into one shard: they wait together, and are committed together."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+
+from etl import sql
+from etl.connection import Connection
+from etl.model import RowidRange
+from etl.shard import Shard
+
+_LEDGER_SCHEMA = pa.schema(
+    {
+        "first_rowid": pa.int64(),
+        "last_rowid": pa.int64(),
+        "rows": pa.int64(),
+        "run_id": pa.string(),
+        "committed_at": pa.string(),
+    }
+)
+
+
+class Transaction:
+    """One shard's transactions, one after the other; the file is opened for the first and stays so until `close`."""
+
+    def __init__(self, shard: Shard, *, cache_kib: int) -> None:
+        self._shard = shard
+        self._cache_kib = cache_kib
+        self._connection: Connection | None = None
+        self._begun = False
+        self._lines: list[tuple[RowidRange, int]] = []
+        self._oldest = 0.0
+        self.rows = 0
+        """Rows inserted since the last commit."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._lines)
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long the oldest uncommitted window has waited."""
+        return time.monotonic() - self._oldest if self._lines else 0.0
+
+    def insert(self, rows: pa.Table, statement: str) -> None:
+        """Adds rows, sorted by rowid."""
+        self._begin().executemany(statement, rows)
+        self.rows += rows.num_rows
+
+    def note(self, window: RowidRange, rows: int) -> None:
+        """Has the window's ledger line written by the next commit; all of its rows have been inserted."""
+        if not self._lines:
+            self._oldest = time.monotonic()
+        self._lines.append((window, rows))
+
+    def commit(self, run_id: str, committed_at: str) -> tuple[RowidRange, ...]:
+        """Commits rows and lines (there must be some) together; the windows that are now done in this shard."""
+        connection = self._begin()
+        windows = tuple(window for window, _ in self._lines)
+        columns = [
+            pa.array([window.first_rowid for window in windows]),
+            pa.array([window.last_rowid for window in windows]),
+            pa.array([rows for _, rows in self._lines]),
+            pa.array([run_id] * len(windows)),
+            pa.array([committed_at] * len(windows)),
+        ]
+        connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
+        connection.execute("COMMIT")
+        self._lines, self.rows, self._begun = [], 0, False
+        return windows
+
+    def close(self) -> None:
+        """Closes the file; what has not been committed is rolled back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._lines, self.rows, self._begun = [], 0, False
+
+    def _begin(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._shard.connect(cache_kib=self._cache_kib)
+        if not self._begun:
+            self._shard.begin(self._connection)
+            self._begun = True
+        return self._connection
