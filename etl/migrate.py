@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import allocator, demo, lock, observe
+from etl import demo, lock, observe
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
@@ -62,7 +62,6 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
-    allocator.keep_buffers()
     with (
         _temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),

@@ -80,11 +80,11 @@ class Source:
         try:
             return self._query([sql.read(self.table, self.lanes, partition) for partition in partitions])
         except _TooMuch:
-            halves = [half for partition in partitions for half in plan.halves(partition)]
-            if len(halves) == 1:
-                raise self._error(f"the row {halves[0].first_rowid} is too big to be read") from None
-            middle = len(halves) // 2
-            return pa.concat_tables([self._query_in_halves(halves[:middle]), self._query_in_halves(halves[middle:])])
+            pieces = plan.halves(partitions[0]) if len(partitions) == 1 else partitions
+            if len(pieces) == 1:
+                raise self._error(f"the row {pieces[0].first_rowid} is too big to be read") from None
+            middle = len(pieces) // 2
+            return pa.concat_tables([self._query_in_halves(pieces[:middle]), self._query_in_halves(pieces[middle:])])
 
     def row_bytes(self, window: RowidRange, *, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Rowids and bytes of cells of the window's first `rows` rows (−1: of all), both of shape (rows,)."""
