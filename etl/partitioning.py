@@ -41,7 +41,7 @@ def partition(
     rowids = frame[ROWID].to_numpy()
     window_of = np.searchsorted([window.last_rowid for window in windows], rowids)
     real = np.flatnonzero((rowids >= windows[0].first_rowid) & (window_of < len(windows)))
-    slots = routing_frame.slots(keys, shards).to_numpy()[real].astype(np.uint16)
+    slots = routing_frame.slots(keys, shards)[real]
     order = np.argsort(slots, kind="stable")  # a radix sort on 16 bits; stable, so rowids stay in order within a slot
     count = len(shards.shards)
     cells = [ROWID, *(name for _, names in sql.written_columns(table, lanes) for name in names)]

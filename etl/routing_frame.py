@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import polars_hash  # noqa: F401 - registers the `chash` namespace on Polars expressions
 
@@ -9,33 +11,47 @@ from etl.model import ShardMap
 from etl.routing import WHITE_SPACE, real_text
 
 _LIMBS = 8
-_LIMB_DIGITS = 8
+_CHUNK_ROWS = 4096
+"""Hexadecimal digits of so many digests stay in the CPU's cache while they are parsed."""
 _BLANK_HEX = "^(?:" + "|".join(character.encode().hex() for character in WHITE_SPACE) + ")*$"
 """Matches the hex form of bytes that spell only White_Space: anchored, and every branch is whole bytes."""
 
 
-def slots(keys: pl.Series, shard_map: ShardMap) -> pl.Series:
-    """The slot of each key: UInt64, no nulls, as long as `keys`.
+def slots(keys: pl.Series, shard_map: ShardMap) -> npt.NDArray[np.uint16]:
+    """The slot of each key; shape (rows,).
 
     `keys` is String or Binary, hashed as it is, null for NULL. The digest is read as eight big-endian 32-bit limbs,
     so that its residue is `(Σ limb_i · (2^(32·(7−i)) mod n)) mod n`: exact in 64 bits while n < 2^29.
     """
     n = shard_map.num_shards
-    digest = keys.to_frame("key").select(pl.col("key").chash.sha2_256().alias("digest"))  # type: ignore[attr-defined]  # plugin namespace
-    residue = pl.sum_horizontal(
-        pl.col("digest").str.slice(_LIMB_DIGITS * i, _LIMB_DIGITS).str.to_integer(base=16, dtype=pl.UInt64)
-        * pow(2, 32 * (_LIMBS - 1 - i), n)
-        for i in range(_LIMBS)
-    )
-    hashed = digest.select((residue % n).alias("slot")).to_series()
-    blank = _blank(keys)
-    if not blank.any():
-        return hashed
-    return (
-        pl.DataFrame([hashed, blank.alias("blank")])
-        .select(pl.when("blank").then(pl.lit(shard_map.reserved_slot, dtype=pl.UInt64)).otherwise("slot").alias("slot"))
-        .to_series()
-    )
+    weights = np.array([pow(2, 32 * (_LIMBS - 1 - i), n) for i in range(_LIMBS)], np.uint64)
+    known = keys.fill_null("" if keys.dtype == pl.String else b"")
+    digests = known.to_frame("key").select(pl.col("key").chash.sha2_256()).to_series()  # type: ignore[attr-defined]  # plugin
+    digits = digests.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2]  # 64 characters a row, no gaps
+    words = np.frombuffer(digits, np.dtype("<u8"), count=_LIMBS * len(keys)).reshape(-1, _LIMBS)
+    residues = np.empty(len(keys), np.uint64)
+    for start in range(0, len(keys), _CHUNK_ROWS):
+        chunk = slice(start, start + _CHUNK_ROWS)
+        np.matmul(_limbs(words[chunk]), weights, out=residues[chunk])
+    slots = (residues % np.uint64(n)).astype(np.uint16)
+    slots[_blank(keys).to_numpy()] = shard_map.reserved_slot
+    return slots
+
+
+def _limbs(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The number that each word's eight hexadecimal digits spell; the first digit is the word's lowest byte.
+
+    All digits of a word at once: a letter's code is 9 short of its value in the low four bits, and has bit 6 set; then
+    neighbours are joined three times, digits to bytes, bytes to halves, halves to the limb.
+    """
+    limbs = (words >> np.uint64(6)) & np.uint64(0x0101010101010101)
+    limbs *= np.uint64(9)
+    limbs += words & np.uint64(0x0F0F0F0F0F0F0F0F)
+    for bits, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0x00000000FFFFFFFF)):
+        limbs *= np.uint64((1 << 3 * bits) + 1)  # x·(2^3b + 1) >> 2b is (x << b) + (x >> 2b)
+        limbs >>= np.uint64(2 * bits)
+        limbs &= np.uint64(mask)
+    return limbs
 
 
 def _blank(keys: pl.Series) -> pl.Series:

@@ -14,6 +14,9 @@ from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
+PAGE_BYTES = 16_384
+"""A load costs a fifth less than with SQLite's 4,096; larger still, and index builds cost more."""
+
 _OPTIMIZE = 0x10012
 """Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
 
@@ -92,7 +95,8 @@ class Shard:
         """Opens the file for writing. A file without tables is then to be filled by `create_in`."""
         connection = Connection(self.path, cache_kib=cache_kib)
         if not self._has_tables():
-            connection.pragma("encoding", f"'{self._table.encoding}'")  # fixed from the first write on
+            connection.pragma("encoding", f"'{self._table.encoding}'")  # both are fixed from the first write on
+            connection.pragma("page_size", PAGE_BYTES)
         if connection.pragma("journal_mode") != "wal":
             connection.pragma("journal_mode", "TRUNCATE")
         return connection
