@@ -18,7 +18,7 @@ ROWS_PER_SHARD = 100
 """With many shards a read gathers more windows, so that a shard's share of it is worth a statement."""
 
 LARGE_ROW_BYTES = 32 << 10
-"""From a sampled row of this size on, every row's size is asked before it is read."""
+"""Once a sampled row has this size, every row is weighed before it is read, to the end of the run."""
 
 CACHE_BYTES = 64 << 20
 """The page caches of all open shards together."""
@@ -35,6 +35,9 @@ TRANSACTION_S = 10.0
 
 INDEXED_AT_ONCE_ROWS = 100_000
 """A shard of up to this many rows gets all its indexes in one transaction, which spares it most of its fsyncs."""
+
+REINDEX_GROWTH = 0.1
+"""Shards that grow by more than this share of their rows are loaded without indexes, which are then built anew."""
 
 _FILES_PER_SHARD = 3
 _OTHER_FILES = 100

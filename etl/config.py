@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -133,4 +133,17 @@ def _unreadable_lines(env_file: Path) -> list[str]:
         raise Refused(
             f"{env_file}: expected UTF-8 lines of NAME=value; cannot read it ({type(error).__name__})"
         ) from None
-    return [f"{env_file}, line {binding.original.line}: expected NAME=value" for binding in bindings if binding.error]
+    places = [(f"{env_file}, line {binding.original.line}", binding) for binding in bindings]
+    return [
+        *(f"{place}: expected NAME=value" for place, line in places if line.error or (line.key and line.value is None)),
+        *(
+            f"{place}: expected a value as it is; ${{…}} is not filled in here"
+            for place, line in places
+            if _fills(line)
+        ),
+    ]
+
+
+def _fills(line: Binding) -> bool:
+    """Whether python-dotenv would put another variable into the value."""
+    return line.key in Settings.model_fields and "${" in (line.value or "")

@@ -81,10 +81,10 @@ class Manifest:
             path.unlink()
 
     def is_sound(self, done: plan.Coverage) -> bool:
-        """Whether it has each window of `done` once, and no others."""
+        """Whether it has each window of `done` once and no others, and every file can be read."""
         frame = self._read().select("first_rowid", "last_rowid")
         once = frame["first_rowid"].is_unique().all()
-        return once and plan.union(RowidRange(*row) for row in frame.iter_rows()) == done
+        return not self._unreadable() and once and plan.union(RowidRange(*row) for row in frame.iter_rows()) == done
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, to be written by the next `flush`."""
@@ -111,6 +111,8 @@ class Manifest:
             for path in self._parts:
                 path.unlink()
         self._parts = []
+        for leftover in self.directory.glob("*.tmp"):  # of a run that was killed as it wrote
+            leftover.unlink()
 
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.parquet"))

@@ -10,27 +10,25 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
-from etl import observe, plan, schema, sql
+from etl import budget, observe, plan, schema, sql
+from etl import stock as stock_of
 from etl.books import Books
 from etl.config import Settings
 from etl.errors import Refused
 from etl.manifest import Entry, Manifest
-from etl.model import Identity, LedgerLine, RowidRange, Table
+from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
 from etl.progress import Watch
 from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
+from etl.stock import R, Stock, T
 from etl.survey import Survey
 
 _MAX_NAME_BYTES = 255 - len("-journal")
 _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at its end."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,63 +67,48 @@ class Migration:
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         shards = self._shards(table)
-        found = self._each(lambda shard: shard.find(indexes), shards)
-        coverages = [each.coverage if each else () for each in found]
-        done = plan.common(coverages)
-        lines: Sequence[Sequence[LedgerLine]] = [[] for _ in shards]
-        if len(set(coverages)) > 1:
-            lines = self._each(
-                lambda pair: pair[0].windows_outside(done) if pair[1] else [], zip(shards, found, strict=True)
-            )
-        todo = plan.todo(rowids, coverages, [[line.window for line in slot] for slot in lines])
-        self._warn(table)
-
+        stock = stock_of.take(shards, rowids, indexes, self._each)
         # From here on it writes.
-        if not self._manifest.is_sound(done):
-            self._mend_manifest(done, [shard if each else None for shard, each in zip(shards, found, strict=True)])
-        if todo.is_nothing and all(each and each.finished for each in found):
-            rows = [each.rows if each else 0 for each in found]
-            return Outcome(0, 0.0, 0.0, self._totals(shards, rows), nothing_new=True)
+        if not self._manifest.is_sound(stock.done):
+            self._mend_manifest(shards, stock)
+        if stock.is_complete:
+            return Outcome(0, 0.0, 0.0, self._totals(shards, stock.rows), nothing_new=True)
+        self._announce(table, rowids, stock)
+        start = time.perf_counter()
+        rows = self._load(table, shards, stock, indexes)
+        self._manifest.compact()
+        loaded = time.perf_counter()
+        if self._stop.is_set():
+            return Outcome(rows, loaded - start, 0.0, ())
+        totals = self._each(lambda shard: shard.finish(indexes, self._stop), shards)
+        finished = time.perf_counter()
+        observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
+        return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, totals))
 
-        observe.event(
-            "plan",
-            source=str(settings.SOURCE_DB),
-            table=table.name,
-            shards=len(shards),
-            rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
-            done=f"{1 - todo.span / rowids.span:.1%}" if rowids else "100.0%",
-        )
+    def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index]) -> int:
+        """Loads what is to do; the rows of the windows that every shard then has."""
+        settings, todo = self._settings, stock.todo
+        if todo.is_nothing:
+            return 0
+        if stock.is_finished and stock.growth > budget.REINDEX_GROWTH:
+            self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()
         with Watch(
             todo, total_rows=settings.TOTAL_ROWS, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES
         ) as watch:
-            if not todo.is_nothing:
-                source = Source(settings.SOURCE_DB, table)
-                survey = Survey(
-                    source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)
-                )
-                books = Books(
-                    settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=_rows_by_window(lines)
-                )
-                load(
-                    source,
-                    survey,
-                    shards,
-                    settings.shard_map,
-                    books,
-                    run_id=self._run_id,
-                    writers=settings.WRITERS,
-                    stop=self._stop,
-                )
-        loaded = time.perf_counter()
-        observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(loaded - start, 2))
-        if self._stop.is_set():
-            return Outcome(watch.rows, loaded - start, 0.0, ())
-        rows = self._each(lambda shard: shard.finish(indexes, self._stop), shards)
-        self._manifest.compact()
-        finished = time.perf_counter()
-        observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
-        return Outcome(watch.rows, loaded - start, finished - loaded, self._totals(shards, rows))
+            source = Source(settings.SOURCE_DB, table)
+            load(
+                source,
+                Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
+                shards,
+                settings.shard_map,
+                Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
+                run_id=self._run_id,
+                writers=settings.WRITERS,
+                stop=self._stop,
+            )
+        observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))
+        return watch.rows
 
     def _shards(self, table: Table) -> list[Shard]:
         settings = self._settings
@@ -151,36 +134,45 @@ class Migration:
             shards.append(Shard(path, table, identity))
         return shards
 
-    def _warn(self, table: Table) -> None:
+    def _announce(self, table: Table, rowids: RowidRange | None, stock: Stock) -> None:
         if table.triggers:
             observe.event("triggers", "WARNING", not_carried=", ".join(table.triggers))
         if self._settings.RESERVED_SHARD < self._settings.NUM_SHARDS:
             observe.event(
                 "reserved", "WARNING", shard=self._settings.RESERVED_SHARD, shared="keyless rows go among hashed ones"
             )
+        observe.event(
+            "plan",
+            source=str(self._settings.SOURCE_DB),
+            table=table.name,
+            shards=len(stock.found),
+            rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
+            done=f"{1 - stock.todo.span / rowids.span:.1%}" if rowids else "100.0%",
+        )
 
-    def _mend_manifest(self, done: plan.Coverage, shards: Sequence[Shard | None]) -> None:
+    def _mend_manifest(self, shards: Sequence[Shard], stock: Stock) -> None:
         """Gives the manifest what the ledgers have: a killed run's last windows, or all where it was lost."""
-        have = plan.intersect(self._manifest.coverage(), done)
+        have = plan.intersect(self._manifest.coverage(), stock.done)
+        pairs = zip(shards, stock.found, strict=True)
         rows: dict[RowidRange, dict[int, LedgerLine]] = {}
-        for slot, lines in enumerate(self._each(lambda shard: shard.windows_outside(have) if shard else [], shards)):
+        for slot, lines in enumerate(self._each(lambda pair: pair[0].windows_outside(have) if pair[1] else [], pairs)):
             for line in lines:
-                if plan.covers(done, line.window):
+                if plan.covers(stock.done, line.window):
                     rows.setdefault(line.window, {})[slot] = line
         numbers = self._settings.shard_map.shards
-        self._manifest.mend(
-            done,
-            [
+        entries = []
+        for window, by_slot in sorted(rows.items()):
+            last = max(by_slot.values(), key=lambda line: line.committed_at)
+            entries.append(
                 Entry(
-                    run_id=max(by_slot.values(), key=lambda line: line.committed_at).run_id,
+                    run_id=last.run_id,
                     window=window,
                     rows_by_shard=[(numbers[slot], line.rows) for slot, line in sorted(by_slot.items())],
-                    committed_at=datetime.fromisoformat(max(line.committed_at for line in by_slot.values())),
+                    committed_at=datetime.fromisoformat(last.committed_at),
                 )
-                for window, by_slot in sorted(rows.items())
-            ],
-        )
-        observe.event("manifest", mended_windows=len(rows))
+            )
+        self._manifest.mend(stock.done, entries)
+        observe.event("manifest", mended_windows=len(entries))
 
     def _totals(self, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[ShardTotals, ...]:
         numbers = self._settings.shard_map.shards
@@ -192,15 +184,7 @@ class Migration:
             observe.event("shard", shard=total.shard, rows=total.rows, bytes=total.bytes)
         return totals
 
-    def _each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    def _each(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
         """The work done on each shard, as many at a time as there are writers; raises the first error."""
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             return list(pool.map(work, items))
-
-
-def _rows_by_window(lines: Sequence[Sequence[LedgerLine]]) -> dict[RowidRange, dict[int, int]]:
-    rows: dict[RowidRange, dict[int, int]] = {}
-    for slot, slot_lines in enumerate(lines):
-        for line in slot_lines:
-            rows.setdefault(line.window, {})[slot] = line.rows
-    return rows

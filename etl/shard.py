@@ -53,7 +53,7 @@ class Shard:
         try:
             with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
                 names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
-                if not names:
+                if not names and not self._has_pages():
                     return None  # a run was killed before its first commit here
                 self._check_identity(self._identity_in(connection, names))
                 islands = connection.execute(sql.SELECT_COVERAGE)
@@ -94,7 +94,7 @@ class Shard:
     def connect(self, *, cache_kib: int) -> Connection:
         """Opens the file for writing. A file without tables is then to be filled by `create_in`."""
         connection = Connection(self.path, cache_kib=cache_kib)
-        if not self._has_tables():
+        if not self._has_pages():
             connection.pragma("encoding", f"'{self._table.encoding}'")  # both are fixed from the first write on
             connection.pragma("page_size", PAGE_BYTES)
         if connection.pragma("journal_mode") != "wal":
@@ -103,7 +103,7 @@ class Shard:
 
     def begin(self, connection: Connection) -> None:
         """Begins a transaction; its first statements create what a new file has not: table, identity, ledger."""
-        is_new = not self._has_tables()
+        is_new = not self._has_pages()
         connection.execute("BEGIN IMMEDIATE")
         if is_new:
             connection.execute(self._table.ddl)
@@ -115,13 +115,21 @@ class Shard:
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
 
+    def drop(self, indexes: Sequence[Index]) -> None:
+        """Drops the indexes, which `finish` will build anew: cheaper than to keep them up while many rows come."""
+        with self.connect(cache_kib=budget.cache_kib(1)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for index in indexes:
+                connection.execute(sql.drop(index))
+            connection.execute("COMMIT")
+
     def finish(self, indexes: Sequence[Index], stop: threading.Event) -> int:
         """Creates the indexes that are missing, gathers the planner's statistics, and turns to WAL for serving.
 
         Between two indexes of a large shard it heeds `stop`. Gives the shard's rows, as its ledger has them.
         """
         with self.connect(cache_kib=budget.cache_kib(1)) as connection:
-            if not self._has_tables():
+            if not self._has_pages():
                 self.begin(connection)
                 connection.execute("COMMIT")
             rows: int = sum(rows for _, _, rows in connection.execute(sql.SELECT_COVERAGE))
@@ -140,5 +148,5 @@ class Shard:
             connection.pragma("journal_mode", "WAL")
             return rows
 
-    def _has_tables(self) -> bool:
+    def _has_pages(self) -> bool:
         return self.path.exists() and self.path.stat().st_size > 0

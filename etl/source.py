@@ -60,13 +60,14 @@ class Source:
     def read(self, batch: Batch) -> pl.DataFrame:
         """The batch's rows in rowid order: `rowid` Int64, then the lanes' columns; sentinel rows are still among them.
 
-        A cell that its lane cannot carry widens that column to the exact lane, and the batch is read again.
+        A cell that its lane cannot carry widens that column, and every other that has such cells here, to the exact
+        lane; then the batch is read again.
         """
         while True:
             if self.lanes.width > MAX_RESULT_COLUMNS:
                 raise self._error(
-                    f"{self.lanes.width} result columns are needed to carry every cell as it is, SQLite gives at most "
-                    f"{MAX_RESULT_COLUMNS}; the table has too many columns of mixed storage classes"
+                    f"carrying every cell as it is takes {self.lanes.width} result columns (one for the rowid, four "
+                    f"for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
                 )
             try:
                 return _in_rowid_order(self._query_in_halves(batch.partitions))
@@ -75,6 +76,13 @@ class Source:
                 if position is None or self.lanes.lanes[position] is Lane.EXACT:
                     raise self._error(str(refused)) from None
                 self.lanes = self.lanes.widened(position)
+                for misfit in self._misfits(batch):
+                    self.lanes = self.lanes.widened(misfit)
+
+    def _misfits(self, batch: Batch) -> list[int]:
+        """The positions of columns that have a cell in the batch which their lane cannot carry."""
+        flags = self._query([sql.misfits(self.table, self.lanes, partition) for partition in batch.partitions])
+        return [position for position, column in enumerate(flags.columns) if any(column.to_pylist())]
 
     def _query_in_halves(self, partitions: Sequence[RowidRange]) -> pa.Table:
         try:
@@ -88,13 +96,13 @@ class Source:
 
     def row_bytes(self, window: RowidRange, *, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Rowids and bytes of cells of the window's first `rows` rows (−1: of all), both of shape (rows,)."""
-        arrow = self._query([sql.row_bytes(self.table, window, rows=rows)]).slice(1)
+        arrow = self._query([sql.row_bytes(self.table, self.lanes, window, rows=rows)]).slice(1)
         order = arrow.column("rowid").to_numpy().argsort(kind="stable")
         return arrow.column("rowid").to_numpy()[order], arrow.column("bytes").to_numpy()[order]
 
     def sample(self, window: RowidRange, *, step: int) -> Sample:
-        """What the row at every `step`-th rowid of the window weighs."""
-        row = self._query([sql.sample_bytes(self.table, window, step=step)]).to_pylist()[0]
+        """What the rows weigh whose rowid is a multiple of `step`."""
+        row = self._query([sql.sample_bytes(self.table, self.lanes, window, step=step)]).to_pylist()[0]
         return Sample(row["rows"], row["bytes"], row["most"])
 
     def _query(self, queries: Sequence[str]) -> pa.Table:

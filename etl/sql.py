@@ -8,7 +8,12 @@ from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Column, Index, Lane, RowidRange, Table
 
 _PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
-_FIXED_CELL_BYTES = 8
+_CARRIED_CLASSES = {
+    Lane.INTEGER: "'null', 'integer'",
+    Lane.REAL: "'null', 'real'",
+    Lane.TEXT: "'null', 'text'",
+    Lane.BLOB: "'null', 'blob'",
+}
 
 
 def quote(name: str) -> str:
@@ -57,29 +62,43 @@ def _exact_cells(cell: str) -> list[str]:
     ]
 
 
-def row_bytes(table: Table, window: RowidRange, *, rows: int) -> str:
+def row_bytes(table: Table, lanes: Lanes, window: RowidRange, *, rows: int) -> str:
     """The first `rows` rows of the window: rowid and bytes of cells, in rowid order, after one row of zeroes."""
     return (
-        f"SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM ("
-        f"SELECT {quote(table.rowid_name)}, {_bytes_of_row(table)} "
+        "SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM ("
+        f"SELECT {quote(table.rowid_name)}, {_bytes_of_row(table, lanes)} "
         f"{_rows_of(table, window)} ORDER BY 1 LIMIT {rows})"
     )
 
 
-def sample_bytes(table: Table, window: RowidRange, *, step: int) -> str:
-    """Bytes of the row at or after every `step`-th rowid of the window: their number, sum and greatest, in one row."""
+def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -> str:
+    """Bytes of the rows whose rowid is a multiple of `step`: their number, sum and greatest, in one row."""
     return (
-        f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
-        f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}), "
-        f"sampled(bytes) AS (SELECT (SELECT {_bytes_of_row(table)} FROM {quote(table.name)} "
-        f"WHERE {quote(table.rowid_name)} >= grid.r ORDER BY {quote(table.rowid_name)} LIMIT 1) FROM grid) "
-        "SELECT count(bytes) AS rows, ifnull(sum(bytes), 0) AS bytes, ifnull(max(bytes), 0) AS most FROM sampled"
+        "SELECT count(*) AS rows, ifnull(sum(bytes), 0) AS bytes, ifnull(max(bytes), 0) AS most FROM ("
+        f"SELECT {_bytes_of_row(table, lanes)} AS bytes "
+        f"{_rows_of(table, window)} AND {quote(table.rowid_name)} % {step} = 0)"
     )
 
 
-def _bytes_of_row(table: Table) -> str:
+def misfits(table: Table, lanes: Lanes, partition: RowidRange) -> str:
+    """For each carried column, 1 where the partition has a cell of a class that its lane cannot carry, else 0."""
+    flags = [
+        f"ifnull(max(typeof({quote(column.name)}) NOT IN ({_CARRIED_CLASSES[lane]})), 0) AS c{position}"
+        if lane in _CARRIED_CLASSES
+        else f"0 AS c{position}"
+        for position, (column, lane) in enumerate(zip(table.carried, lanes.lanes, strict=True))
+    ]
+    return f"SELECT {', '.join(flags)} {_rows_of(table, partition)}"
+
+
+def _bytes_of_row(table: Table, lanes: Lanes) -> str:
     # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
-    return _sum([f"ifnull(octet_length({quote(column.name)}), 0)" for column in table.carried] or ["0"])
+    weighty = [
+        f"ifnull(octet_length({quote(column.name)}), 0)"
+        for column, lane in zip(table.carried, lanes.lanes, strict=True)
+        if lane not in (Lane.INTEGER, Lane.REAL)
+    ]
+    return _sum(weighty or ["0"])
 
 
 def _sum(terms: Sequence[str]) -> str:
@@ -171,6 +190,11 @@ def windows_outside(coverage: Sequence[RowidRange]) -> str:
         f"(first_rowid >= {piece.first_rowid} AND last_rowid <= {piece.last_rowid})" for piece in coverage
     )
     return f"SELECT * FROM {WINDOWS_TABLE} WHERE NOT ({inside or '0'}) ORDER BY first_rowid"
+
+
+def drop(index: Index) -> str:
+    """Drops an index of ours."""
+    return f"DROP INDEX IF EXISTS {quote(index.name)}"
 
 
 def indexes(table: Table, *, columns: Iterable[str], copied: bool) -> tuple[Index, ...]:

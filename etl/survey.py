@@ -14,7 +14,8 @@ from etl.source import Source
 DENSE = 0.8
 """While this share of rowids has rows, windows are counted off by rowid, which asks the source nothing."""
 
-_SAMPLES_PER_PARTITION = 64
+_SAMPLE_STEP = 16
+"""Large rows that come in clusters of at least so many are seen before they are read, wherever they stand."""
 _BATCHES_PER_SAMPLE = 4
 _CELL_BYTES = 16
 """What a cell takes in Arrow beside its bytes: a string view, or a number and its validity."""
@@ -23,8 +24,8 @@ _CELL_BYTES = 16
 class Survey:
     """Cuts what is to do into batches, one after the other.
 
-    Rowids that are dense are cut by arithmetic, and a sample of rows tells what they weigh. Sparse ones, and those
-    where the sample finds a large row, are measured row by row first.
+    Rowids that are dense are cut by arithmetic, and a sample of rows tells what they weigh. Sparse ones, and all from
+    the first large row that a sample finds, are weighed row by row first.
     """
 
     def __init__(self, source: Source, todo: plan.Todo, *, batch_rows: int, readers: int, slots: int) -> None:
@@ -36,6 +37,7 @@ class Survey:
         self._windows_per_batch = max(1, wanted // self._window_rows)
         self._overhead = _CELL_BYTES * (1 + len(source.table.carried))
         self._density = 0.0
+        self._has_large_rows = False
 
     def batches(self) -> Iterator[Batch]:
         """All batches, windows that only some shards lack first."""
@@ -45,8 +47,12 @@ class Survey:
         for piece in self._todo.fresh:
             rest: RowidRange | None = piece
             while rest:
-                covered = yield from (self._counted(rest) if self._density >= DENSE else self._weighed(rest))
+                covered = yield from (self._counted(rest) if self._is_plain else self._weighed(rest))
                 rest = RowidRange(covered + 1, piece.last_rowid) if covered < piece.last_rowid else None
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._density >= DENSE and not self._has_large_rows
 
     def observe(self, batch: Batch, rows: int) -> None:
         """Takes in how many rows the batch really had."""
@@ -56,8 +62,9 @@ class Survey:
         """Batches of rowids counted off by arithmetic, as far as one sample reaches; returns the last rowid covered."""
         ahead_rows = _BATCHES_PER_SAMPLE * self._windows_per_batch * self._window_rows
         ahead = RowidRange(rest.first_rowid, min(rest.first_rowid + ahead_rows - 1, rest.last_rowid))
-        sample = self._source.sample(ahead, step=max(1, self._batch_rows // _SAMPLES_PER_PARTITION))
+        sample = self._source.sample(ahead, step=_SAMPLE_STEP)
         if sample.most > budget.LARGE_ROW_BYTES:
+            self._has_large_rows = True
             return (yield from self._weighed(rest))
         fitting_rows = int(budget.BATCH_BYTES / (sample.bytes / max(1, sample.rows) + self._overhead))
         window_rows = min(self._window_rows, fitting_rows)

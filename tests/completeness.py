@@ -1,4 +1,4 @@
-"""What a finished migration must be beside equal: manifest and ledgers agree, every index is there, every shard serves."""
+"""What a finished migration must be beside equal: manifest and ledgers agree, and every shard is indexed and serves."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -32,9 +32,7 @@ def manifest(environ: Mapping[str, str]) -> pl.DataFrame:
 
 def _manifest_faults(environ: Mapping[str, str]) -> Iterator[str]:
     shards = sorted({*range(int(environ["NUM_SHARDS"])), int(environ["RESERVED_SHARD"])})
-    ledgers = {
-        shard: ledger(Path(environ["SHARD_DIR"]) / shard_name(environ["TABLE_NAME"], shard)) for shard in shards
-    }
+    ledgers = {shard: ledger(Path(environ["SHARD_DIR"]) / shard_name(environ["TABLE_NAME"], shard)) for shard in shards}
     expected = {
         window: [{"shard": shard, "rows": ledgers[shard][window]} for shard in shards] for window in ledgers[shards[0]]
     }
@@ -52,13 +50,14 @@ def _manifest_faults(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _serving_faults(environ: Mapping[str, str]) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{environ['SOURCE_DB']}?mode=ro", uri=True)) as source:
-        columns = [name for (name,) in source.execute("SELECT name FROM pragma_table_info(?)", (environ["TABLE_NAME"],))]
+        found = source.execute("SELECT name FROM pragma_table_info(?)", (environ["TABLE_NAME"],))
+        columns = [name for (name,) in found]
     wanted = {name for name in environ["INDEX_COLUMNS"].split(",") if name in columns}
     for path in shard_files(environ):
         with closing(opened(path)) as database:
             (mode,) = database.execute("PRAGMA journal_mode").fetchone()
             indexed = {name.decode() for (name,) in database.execute(INDEXED, (environ["TABLE_NAME"],))}
-        if mode != b"wal" and mode != "wal":
+        if mode not in {"wal", b"wal"}:
             yield f"{path.name}: journal_mode is {mode!r}"
         if not wanted <= indexed:
             yield f"{path.name}: indexed are {sorted(indexed)}, not all of {sorted(wanted)}"

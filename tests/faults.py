@@ -1,7 +1,7 @@
 """Faults by name: `python -m tests.faults NAME N [EFFECT]` migrates with the environment's settings, and strikes once.
 
-The effect (kill, hang or fail) comes at the Nth pass of the point NAME. Budgets are tiny there, so that a few thousand
-rows make many batches, many commits and many files of the manifest.
+The effect (kill, hang_up, hang or fail) comes at the Nth pass of the point NAME. Budgets are tiny there, so that a few
+thousand rows make many batches, many commits, many files of the manifest, and shards both large and small to index.
 """
 
 import os
@@ -25,6 +25,7 @@ from etl.connection import Connection
 from etl.manifest import Manifest
 from etl.shard import Shard
 from etl.source import Source
+from etl.transaction import Transaction
 from tests.workplace import REPOSITORY, Outcome, Process, finished
 
 MARKER = "Zxq7-of-a-fault"
@@ -33,7 +34,7 @@ HANG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Point:
-    """A function's passes: those from one caller, or whose first texts are these, where such are named."""
+    """A function's passes: those from one caller, or whose texts begin so, where such are named."""
 
     owner: type
     function: str
@@ -61,11 +62,12 @@ class Point:
 
 
 POINTS = {
-    "before a shard's creation is committed": Point(Connection, "execute", says="COMMIT", caller="create"),
-    "after a shard's creation is committed": Point(Connection, "execute", says="COMMIT", caller="create", after=True),
+    "before a shard has its table": Point(Connection, "execute", says="CREATE TABLE", caller="begin"),
+    "before a shard has its identity": Point(Connection, "executemany", says=sql.INSERT_IDENTITY),
+    "after a shard is made, before its first rows": Point(Shard, "begin", after=True),
     "before a read": Point(Source, "read"),
     "after a read": Point(Source, "read", after=True),
-    "mid-batch": Point(Shard, "insert", after=True),
+    "mid-batch": Point(Transaction, "insert", after=True),
     "before a ledger line": Point(Connection, "executemany", says=sql.INSERT_WINDOW),
     "before a commit": Point(Connection, "execute", says="COMMIT", caller="commit"),
     "between two shards' commits": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
@@ -79,6 +81,8 @@ POINTS = {
     "among the mended parts": Point(Path, "unlink", caller="mend"),
     "before an index": Point(Connection, "execute", says="CREATE INDEX"),
     "between two indexes of a shard": Point(Connection, "execute", says="CREATE INDEX", after=True),
+    "before a small shard's indexes are committed": Point(Connection, "execute", says="COMMIT", caller="finish"),
+    "before the planner's statistics": Point(Connection, "pragma", says="optimize"),
     "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
     "after a shard has turned to WAL": Point(Connection, "pragma", says="journal_mode WAL", after=True),
 }
@@ -86,6 +90,10 @@ POINTS = {
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang_up() -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def hang() -> None:
@@ -97,7 +105,7 @@ def fail() -> None:
     raise RuntimeError(MARKER)
 
 
-EFFECTS = {effect.__name__: effect for effect in (kill, hang, fail)}
+EFFECTS = {effect.__name__: effect for effect in (kill, hang_up, hang, fail)}
 
 
 def start(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Process:
@@ -120,7 +128,7 @@ def struck(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], N
 def main(name: str, n: str, effect: str) -> int:
     point = POINTS[name]
     with (
-        patch.multiple("etl.budget", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100),
+        patch.multiple("etl.budget", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300),
         patch.multiple("etl.books", _FLUSH_WINDOWS=4),
         patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),
     ):

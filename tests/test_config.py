@@ -101,7 +101,15 @@ def test_all_faults_are_reported_together_each_in_a_line_of_its_own(tmp_path: Pa
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
-    env_file.write_text('# NUM_SHARDS=1\nexport NUM_SHARDS=20\nREADERS="3" # three\nSHARD_KEY=ключ\nWRITERS=oops\nPATH=x\n')
+    lines = (
+        "# NUM_SHARDS=1",
+        "export NUM_SHARDS=20",
+        'READERS="3" # three',
+        "SHARD_KEY=ключ",
+        "WRITERS=oops",
+        "PATH=x",
+    )
+    env_file.write_text("\n".join(lines), encoding="utf-8")
     settings = load({"READERS": "4", "WRITERS": "5", "unrelated": "x", "num_shards": "6"}, env_file)
     changed = {"NUM_SHARDS": 20, "READERS": 4, "SHARD_KEY": "ключ", "WRITERS": 5}
     assert settings.model_dump() == DEFAULTS | changed
@@ -156,7 +164,8 @@ def described(name: str) -> str:
 def test_the_table_of_the_readme_is_the_settings() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if line.startswith("| ")]
+    table = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in row] for row in table]
     expected = [[name, rendered(name), described(name)] for name in Settings.model_fields]
     assert [[name.strip("`"), default.strip("`"), meaning] for name, default, meaning in rows[1:]] == expected
 

@@ -12,8 +12,9 @@ from tests.workplace import Workplace, migrate
 ROWS = 2_000
 NEW_ROWS = 500
 KILLS: dict[str, Sequence[int]] = {
-    "before a shard's creation is committed": (1, 3),
-    "after a shard's creation is committed": (1, 4),
+    "before a shard has its table": (1, 4),
+    "before a shard has its identity": (1, 3),
+    "after a shard is made, before its first rows": (1, 2, 4),
     "before a read": (1, 2, 15),
     "after a read": (1, 12),
     "mid-batch": (1, 2, 40),
@@ -28,7 +29,9 @@ KILLS: dict[str, Sequence[int]] = {
     "among the compacted parts": (1, 2),
     "before an index": (1, 4),
     "between two indexes of a shard": (1,),
-    "before a shard turns to WAL": (1, 3),
+    "before a small shard's indexes are committed": (1,),
+    "before the planner's statistics": (1, 4),
+    "before a shard turns to WAL": (1, 4),
     "after a shard has turned to WAL": (1, 4),
 }
 ONCE = [(name, n) for name, passes in KILLS.items() for n in passes]
@@ -43,7 +46,7 @@ TWICE = [
     (("among the compacted parts", 2), ("between the mended manifest and the old one", 1)),
     (("between two shards' commits", 3), ("between two shards' commits", 2)),
     (("mid-batch", 30), ("before a ledger line", 2)),
-    (("before a shard's creation is committed", 3), ("before a shard's creation is committed", 1)),
+    (("before a shard has its identity", 3), ("before a shard has its identity", 1)),
     (("between two indexes of a shard", 1), ("between two indexes of a shard", 1)),
 ]
 

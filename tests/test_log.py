@@ -64,7 +64,7 @@ def test_the_start_tells_the_effective_settings(workplace: Workplace) -> None:
 def test_each_window_has_its_line_that_agrees_with_the_manifest(workplace: Workplace) -> None:
     migrated(workplace)
     windows = events(workplace, "window")
-    assert all(WINDOW <= window.keys() for window in windows)
+    assert all(window.keys() >= WINDOW for window in windows)
     assert sum(window["rows"] for window in windows) == ROWS
     kept = ["first_rowid", "last_rowid", "rows", "bytes"]
     expected = manifest(workplace.environ()).select(kept).sort("first_rowid").rows()
@@ -101,8 +101,7 @@ def test_triggers_that_are_not_carried_are_named(workplace: Workplace) -> None:
     workplace.populate(10)
     for name in ("one", "Второй"):
         workplace.script(f'CREATE TRIGGER "{name}" AFTER INSERT ON clients BEGIN SELECT 1; END')
-    migrated_lines = migrate(workplace.environ())
-    assert migrated_lines == 0
+    assert migrate(workplace.environ()) == 0
     (line,) = events(workplace, "triggers")
     assert (line["level"], line["not_carried"]) == ("WARNING", "one, Второй")
 

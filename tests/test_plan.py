@@ -1,6 +1,7 @@
 """The arithmetic of closed ranges, against sets of integers, and at the ends of SQLite's integers."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def members(pieces: Iterable[RowidRange]) -> set[int]:
 
 def is_canonical(coverage: Coverage) -> bool:
     """Ascending, disjoint, adjacent ranges merged."""
-    return all(left.last_rowid + 1 < right.first_rowid for left, right in zip(coverage, coverage[1:], strict=False))
+    return all(left.last_rowid + 1 < right.first_rowid for left, right in pairwise(coverage))
 
 
 @pytest.mark.parametrize("ends", [(1, 0), (MIN_ROWID - 1, 0), (0, MAX_ROWID + 1)])
@@ -105,7 +106,8 @@ def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expec
 def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> None:
     """Windows tile a range; each slot has done some of them, and the source may reach further both ways."""
     windows = data.draw(st.lists(ranges, max_size=6).map(disjoint), label="windows")
-    slots = data.draw(st.lists(st.sets(st.sampled_from(windows)) if windows else st.just(set()), min_size=1, max_size=4))
+    of_a_slot = st.sets(st.sampled_from(windows)) if windows else st.just(set())
+    slots = data.draw(st.lists(of_a_slot, min_size=1, max_size=4), label="slots")
     source = data.draw(st.none() | ranges, label="source")
     done = [plan.union(slot) for slot in slots]
     everywhere = plan.common(done)
