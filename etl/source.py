@@ -144,4 +144,5 @@ def _in_rowid_order(arrow: pa.Table) -> pl.DataFrame:
         (batch for batch in arrow.to_batches() if batch.num_rows),
         key=lambda batch: batch.column(ROWID)[-1].as_py(),  # the last row: a sentinel is the first one, if any
     )
-    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False))
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False))
+    return frame.rechunk()  # of views, hardly more than pointers; a gather from many chunks costs four times as much

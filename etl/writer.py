@@ -51,11 +51,6 @@ class Writer:
         self._report = report
         self._open: dict[int, Transaction] = {}
         self._busy_ms = dict.fromkeys(transactions, 0.0)
-        # The first transactions end at different lengths, so that later ones do not all wait for the disk at once.
-        steps = range(1, len(transactions) + 1)
-        self._due_rows = {
-            slot: budget.TRANSACTION_ROWS * step // len(steps) for slot, step in zip(transactions, steps, strict=True)
-        }
         self.alive = True
 
     def run(self) -> None:
@@ -82,7 +77,7 @@ class Writer:
             for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
                 transaction.note(window, int(window_rows))
             self._busy_ms[slot] += (time.perf_counter() - start) * 1000
-            if transaction.rows >= self._due_rows[slot] or transaction.seconds_waiting >= budget.TRANSACTION_S:
+            if transaction.rows >= budget.TRANSACTION_ROWS or transaction.seconds_waiting >= budget.TRANSACTION_S:
                 self._commit(slot)
 
     def _commit(self, slot: int) -> None:
@@ -91,7 +86,6 @@ class Writer:
             return
         self._make_room(slot)
         start = time.perf_counter()
-        self._due_rows[slot] = budget.TRANSACTION_ROWS
         windows = transaction.commit(self._run_id, observe.now().isoformat())
         ms = self._busy_ms[slot] + (time.perf_counter() - start) * 1000
         self._busy_ms[slot] = 0.0

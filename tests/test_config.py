@@ -173,7 +173,7 @@ def test_the_table_of_the_readme_is_the_settings() -> None:
 def test_the_example_file_is_the_settings() -> None:
     text = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
     found = re.findall(r"^# (.+)\n(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE)
-    unset = {"(unset)": "", "CPU count": ""}
+    unset = {"(unset)": "", "CPU count": "2"}
     expected = [(described(name), name, unset.get(rendered(name), rendered(name))) for name in Settings.model_fields]
     assert found == expected
 
