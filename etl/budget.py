@@ -11,7 +11,7 @@ import resource
 BATCH_BYTES = 48 << 20
 """Cells of one read, as estimated before it: more is read in parts."""
 
-BATCH_ROWS = 108_000
+BATCH_ROWS = 100_000
 """A read gathers whole windows up to this many rows: connectorx leaves three idle threads for 30 s after each call."""
 
 ROWS_PER_SHARD = 100

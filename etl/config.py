@@ -54,9 +54,11 @@ class Settings(BaseSettings):
     RESERVED_SHARD: int = _setting(
         10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
     )
-    BATCH_SIZE: int = _setting(6000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000)
+    BATCH_SIZE: int = _setting(
+        25_000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000
+    )
     READERS: int = _setting(
-        6,
+        4,
         "partitions read in parallel; a window is READERS × BATCH_SIZE rows",
         "a whole number from 1 to 64",
         ge=1,

@@ -101,7 +101,7 @@ class Source:
         return arrow.column("rowid").to_numpy()[order], arrow.column("bytes").to_numpy()[order]
 
     def sample(self, window: RowidRange, *, step: int) -> Sample:
-        """What the rows weigh whose rowid is a multiple of `step`."""
+        """What the rows at every `step`-th rowid of the window weigh."""
         row = self._query([sql.sample_bytes(self.table, self.lanes, window, step=step)]).to_pylist()[0]
         return Sample(row["rows"], row["bytes"], row["most"])
 

@@ -72,11 +72,14 @@ def row_bytes(table: Table, lanes: Lanes, window: RowidRange, *, rows: int) -> s
 
 
 def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -> str:
-    """Bytes of the rows whose rowid is a multiple of `step`: their number, sum and greatest, in one row."""
+    """Bytes of the rows at every `step`-th rowid of the window: their number, sum and greatest, in one row."""
     return (
+        f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
+        f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}) "
         "SELECT count(*) AS rows, ifnull(sum(bytes), 0) AS bytes, ifnull(max(bytes), 0) AS most FROM ("
-        f"SELECT {_bytes_of_row(table, lanes)} AS bytes "
-        f"{_rows_of(table, window)} AND {quote(table.rowid_name)} % {step} = 0)"
+        # Everything with its owner's name: the source may well have a table `grid` or a column `r`.
+        f"SELECT {_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN main.{quote(table.name)} AS source "
+        f"ON source.{quote(table.rowid_name)} = grid.r)"
     )
 
 
@@ -94,7 +97,7 @@ def misfits(table: Table, lanes: Lanes, partition: RowidRange) -> str:
 def _bytes_of_row(table: Table, lanes: Lanes) -> str:
     # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
     weighty = [
-        f"ifnull(octet_length({quote(column.name)}), 0)"
+        f"ifnull(octet_length(source.{quote(column.name)}), 0)"
         for column, lane in zip(table.carried, lanes.lanes, strict=True)
         if lane not in (Lane.INTEGER, Lane.REAL)
     ]
@@ -110,9 +113,9 @@ def _sum(terms: Sequence[str]) -> str:
 
 
 def _rows_of(table: Table, window: RowidRange) -> str:
-    return (
-        f"FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {window.first_rowid} AND {window.last_rowid}"
-    )
+    rowid = quote(table.rowid_name)
+    bounds = f"{window.first_rowid} AND {window.last_rowid}"
+    return f"FROM {quote(table.name)} AS source WHERE {rowid} BETWEEN {bounds}"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------

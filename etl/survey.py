@@ -14,7 +14,7 @@ from etl.source import Source
 DENSE = 0.8
 """While this share of rowids has rows, windows are counted off by rowid, which asks the source nothing."""
 
-_SAMPLE_STEP = 16
+_SAMPLE_STEP = 32
 """Large rows that come in clusters of at least so many are seen before they are read, wherever they stand."""
 _BATCHES_PER_SAMPLE = 4
 _CELL_BYTES = 16

@@ -37,3 +37,14 @@ def test_two_tables_share_a_directory_and_keep_their_manifests(workplace: Workpl
     manifest = pl.read_parquet(workplace.shards / "manifest" / "*.parquet")
     rows = manifest.group_by("table_name").agg(pl.col("rows").sum()).sort("table_name")
     assert rows.rows() == [("clients", 300), ("goods", 3)]
+
+
+def test_names_that_our_own_sql_uses_are_the_sources_to_use(workplace: Workplace) -> None:
+    workplace.script(
+        "CREATE TABLE grid (k TEXT, r TEXT, source TEXT, bytes TEXT)",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
+        "INSERT INTO grid SELECT 'key ' || i, 'r', 'source', i FROM n",
+    )
+    environ = workplace.environ(TABLE_NAME="grid")
+    assert migrate(environ) == 0
+    assert differences(environ) == []
