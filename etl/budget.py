@@ -39,6 +39,10 @@ INDEXED_AT_ONCE_ROWS = 100_000
 REINDEX_GROWTH = 0.1
 """Shards that grow by more than this share of their rows are loaded without indexes, which are then built anew."""
 
+LARGE_PAGE_BYTES = 16_384
+SMALL_PAGE_BYTES = 4_096
+FEW_SHARDS = 64
+
 _FILES_PER_SHARD = 3
 _OTHER_FILES = 100
 
@@ -48,6 +52,11 @@ def max_open_shards() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = 4096 if soft == resource.RLIM_INFINITY else min(soft, 4096)
     return max(8, (limit - _OTHER_FILES) // _FILES_PER_SHARD)
+
+
+def page_bytes(shards: int) -> int:
+    """A new shard's page size: large pages load a fifth faster, small ones cost many shards less memory and disk."""
+    return LARGE_PAGE_BYTES if shards <= FEW_SHARDS else SMALL_PAGE_BYTES
 
 
 def cache_kib(open_shards: int) -> int:

@@ -14,9 +14,6 @@ from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
-PAGE_BYTES = 16_384
-"""A load costs a fifth less than with SQLite's 4,096; larger still, and index builds cost more."""
-
 _OPTIMIZE = 0x10012
 """Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
 
@@ -96,7 +93,7 @@ class Shard:
         connection = Connection(self.path, cache_kib=cache_kib)
         if not self._has_pages():
             connection.pragma("encoding", f"'{self._table.encoding}'")  # both are fixed from the first write on
-            connection.pragma("page_size", PAGE_BYTES)
+            connection.pragma("page_size", budget.page_bytes(self._identity.num_shards))
         if connection.pragma("journal_mode") != "wal":
             connection.pragma("journal_mode", "TRUNCATE")
         return connection
