@@ -91,6 +91,7 @@ class Migration:
         if todo.is_nothing:
             return 0
         if stock.is_finished and stock.growth > budget.REINDEX_GROWTH:
+            observe.event("reindex", growth=f"{stock.growth:.0%}", dropped=len(indexes))
             self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()
         with Watch(

@@ -22,7 +22,7 @@ from etl.errors import EtlError
 if TYPE_CHECKING:
     from loguru import Message
 
-_CONSOLE_EVENTS = {"plan", "triggers", "reserved", "manifest", "progress", "loaded", "finished"}
+_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished"}
 
 
 def now() -> datetime:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from etl import routing_frame, sql
+from etl.errors import EtlError
 from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Lane, RowidRange, ShardMap, Table
 
@@ -37,10 +38,18 @@ class Partitioned:
 def partition(
     frame: pl.DataFrame, keys: pl.Series, *, table: Table, lanes: Lanes, windows: Sequence[RowidRange], shards: ShardMap
 ) -> Partitioned:
-    """Sorts a frame of rows in rowid order, sentinels among them, by slot; rows outside the windows are sentinels."""
+    """Sorts a frame of rows in rowid order, sentinels among them, by slot.
+
+    Raises EtlError where a row is neither of the windows nor a sentinel, or does not come after the one before it.
+    """
     rowids = frame[ROWID].to_numpy()
     window_of = np.searchsorted([window.last_rowid for window in windows], rowids)
     real = np.flatnonzero((rowids >= windows[0].first_rowid) & (window_of < len(windows)))
+    sentinels = np.count_nonzero(rowids == sql.sentinel_rowid(windows[0]))
+    if len(real) + sentinels != len(rowids) or np.any(np.diff(rowids[real]) <= 0):
+        raise EtlError(
+            f"{len(rowids) - sentinels} rows were read, {len(real)} of them in order and asked for; run again"
+        )
     slots = routing_frame.slots(keys, shards)[real]
     order = np.argsort(slots, kind="stable")  # a radix sort on 16 bits; stable, so rowids stay in order within a slot
     count = len(shards.shards)
