@@ -67,7 +67,7 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
-        run_id = f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+        run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
         observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
         try:
             outcome = Migration(settings, run_id=run_id, stop=interrupt.stop).run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ def now() -> datetime:
 @contextmanager
 def log(log_dir: Path, started: datetime) -> Iterator[Path]:
     """Sends events to `log_dir/logs/migration_<start>.log` and the console while the block runs; gives the file."""
-    path = log_dir / "logs" / f"migration_{started:%Y%m%dT%H%M%S}_{os.getpid()}.log"
+    path = log_dir / "logs" / f"migration_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8", buffering=1)
