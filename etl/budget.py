@@ -14,6 +14,9 @@ BATCH_BYTES = 48 << 20
 BATCH_ROWS = 100_000
 """A read gathers whole windows up to this many rows: connectorx leaves three idle threads for 30 s after each call."""
 
+BATCH_LEDGER_LINES = 200_000
+"""… and up to this many windows × shards, each of which becomes a ledger line."""
+
 ROWS_PER_SHARD = 100
 """With many shards a read gathers more windows, so that a shard's share of it is worth a statement."""
 

@@ -52,13 +52,17 @@ def make_source(path: Path, rows: int) -> None:
     """Makes the file with rows 1 to `rows`, or adds what it lacks of them; one that has more stays as it is."""
     if rows < 1:
         raise Refused(f"--demo {rows}: expected a number of rows from 1 up")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as database:
             database.execute(_TABLE)
             last = database.execute("SELECT ifnull(max(ID), 0) FROM clients").fetchone()[0]
             for first in range(last + 1, rows + 1, _ROWS_PER_STATEMENT):
                 with database:
                     database.execute(_INSERT, {"first": first, "last": min(first + _ROWS_PER_STATEMENT - 1, rows)})
+    except OSError as error:
+        raise Refused(
+            f"{path.parent}: cannot be written ({error.strerror}); run the demo in a directory of your own"
+        ) from None
     except sqlite3.Error as error:
         raise Refused(f"{path}: expected the demo's own file ({error}); remove it") from error

@@ -8,7 +8,7 @@ class EtlError(Exception):
 
 
 class Refused(EtlError):
-    """Settings, source or shards rule the run out; nothing has been written: exit code 2."""
+    """Settings, source or shards rule the run out; no shard has been touched: exit code 2."""
 
     exit_code = 2
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Self
 
@@ -33,7 +34,8 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._heed) for number in _SIGNALS}
+            heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+            self._before = {number: signal.signal(number, self._heed) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +44,13 @@ class Interrupt:
 
     def _heed(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
+            if number == signal.SIGHUP == self._signal:
+                return  # a closing terminal may send it twice
             os._exit(128 + number)  # as kill -9 would: the shards' journals undo what is not committed
         self._signal = signal.Signals(number)
         self.stop.set()
-        print(f"{self._signal.name}: finishing the windows in flight; once more aborts", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            os.write(
+                sys.stderr.fileno(),
+                f"{self._signal.name}: finishing the windows in flight; once more aborts\n".encode(),
+            )

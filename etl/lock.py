@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from etl.errors import AlreadyRunning
+from etl.errors import AlreadyRunning, Refused
 
 _WAIT_FOR_NAME_S = 0.5
 
@@ -21,18 +21,27 @@ _WAIT_FOR_NAME_S = 0.5
 def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
     """Holds SHARD_DIR while the block runs.
 
-    Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it.
+    Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it; Refused where
+    SHARD_DIR cannot be written.
     """
     holder = shard_dir / ".etl-run.json"
-    lock = FileLock(shard_dir / ".etl.lock", timeout=0, mode=0o600)
+    path = shard_dir / ".etl.lock"
+    lock = FileLock(path, timeout=0, mode=0o600)
     try:
         lock.acquire()
-    except Timeout:
-        raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
-    try:
         temporary = holder.with_suffix(".tmp")
         temporary.write_text(json.dumps({"pid": os.getpid(), "started_at": started_at}), encoding="utf-8")
         temporary.replace(holder)
+    except Timeout:
+        if not path.exists():
+            raise Refused(f"SHARD_DIR={shard_dir}: no file can be made here; choose another directory") from None
+        raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
+    except OSError as error:
+        lock.release()
+        raise Refused(
+            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); mend that, or choose another"
+        ) from None
+    try:
         yield
     finally:
         lock.release()

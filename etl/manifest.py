@@ -73,7 +73,8 @@ class Manifest:
         frame = pl.concat([kept.filter(pl.Series(inside, dtype=pl.Boolean)), self._frame(missing)]).sort("first_rowid")
         old = [*self._frames(), *self._unreadable()]
         name = f"mended-{len(old)}.parquet"
-        while self.directory / name in old:
+        taken = set(self._files())
+        while self.directory / name in taken:
             name = f"again-{name}"
         if frame.height:
             self._write(name, frame)

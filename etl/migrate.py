@@ -68,10 +68,10 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
-        observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
         try:
+            observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
             outcome = Migration(settings, run_id=run_id, stop=interrupt.stop).run()
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust is no Exception
             observe.failure(error)
             if isinstance(error, EtlError):
                 observe.event("end", exit_code=error.exit_code)
@@ -124,12 +124,14 @@ def _private_files() -> Iterator[None]:
         os.umask(before)
 
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    rows: Annotated[int, typer.Argument(help="With --demo: how many rows to invent.")] = demo.ROWS,
+    rows: Annotated[
+        int | None, typer.Argument(help=f"With --demo: how many rows to invent, {demo.ROWS} if not given.")
+    ] = None,
     *,
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
@@ -139,11 +141,13 @@ def main(
 
     Settings come from the environment, over the file .env here, over their defaults; the README lists them.
 
-    Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 130/143 stopped by a signal.
+    Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 129/130/143 stopped by a signal.
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
     """
-    raise typer.Exit(run_demo(rows) if with_demo else run(os.environ, _ENV_FILE))
+    if rows is not None and not with_demo:
+        raise typer.BadParameter("a number of rows goes with --demo")
+    raise typer.Exit(run_demo(demo.ROWS if rows is None else rows) if with_demo else run(os.environ, _ENV_FILE))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Migration:
         settings, todo = self._settings, stock.todo
         if todo.is_nothing:
             return 0
-        if stock.is_finished and stock.growth > budget.REINDEX_GROWTH:
+        if stock.is_finished and stock.growth > budget.REINDEX_GROWTH and not self._stop.is_set():
             observe.event("reindex", growth=f"{stock.growth:.0%}", dropped=len(indexes))
             self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()

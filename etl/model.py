@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 from enum import Enum
 
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
 MIN_ROWID = -(2**63)
 MAX_ROWID = 2**63 - 1
+
+
+def folded(name: str) -> str:
+    """The name as SQLite compares it: letter case counts, except that of ASCII letters."""
+    return name.translate(_ASCII_LOWER)
 
 
 @dataclass(frozen=True, slots=True, order=True)

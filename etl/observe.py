@@ -7,7 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 from loguru import logger
 
-from etl.errors import EtlError
+from etl.errors import EtlError, Refused
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -35,9 +35,9 @@ def log(log_dir: Path, started: datetime) -> Iterator[Path]:
     path = log_dir / "logs" / f"migration_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8", buffering=1)
+        file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
-        raise EtlError(
+        raise Refused(
             f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory"
         ) from None
     logger.remove()
@@ -48,7 +48,8 @@ def log(log_dir: Path, started: datetime) -> Iterator[Path]:
     finally:
         for sink in sinks:
             logger.remove(sink)
-        file.close()
+        with suppress(OSError):  # a full disk has been reported by the write that met it
+            file.close()
 
 
 def event(name: str, level: str = "INFO", **fields: Any) -> None:
@@ -73,7 +74,8 @@ def collect_garbage() -> None:
 def memory(name: str = "memory") -> None:
     """Logs the process's resident memory and threads."""
     process = psutil.Process()
-    event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
+    with suppress(psutil.Error, OSError):  # short of open files, say: no reason to end a run
+        event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
 
 
 def _write_json(file: TextIO, message: Message) -> None:

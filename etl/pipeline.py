@@ -65,7 +65,8 @@ def load(
     running = len(threads)
     while running:
         try:
-            books.tick()
+            if errors.empty():
+                books.tick()
             event = events.get(timeout=_TICK_S)
             if event is None:
                 running -= 1

@@ -13,7 +13,7 @@ from etl.config import load
 from etl.errors import EtlError
 from etl.routing import shard_of, shard_path
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()

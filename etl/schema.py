@@ -14,10 +14,11 @@ from urllib.parse import quote as url_quote
 
 from etl import sql
 from etl.errors import EtlError, Refused
-from etl.model import Affinity, Column, Index, RowidRange, Table
+from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 
 BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
+_TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 
@@ -40,8 +41,8 @@ def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange 
             return table, _rowids(database, table)
     except sqlite3.OperationalError as error:
         raise EtlError(
-            f"SOURCE_DB={path}: cannot be read now ({error}); if a program is writing to it, run again later; after "
-            "a crash of its writer, open it once with the sqlite3 shell so that it recovers"
+            f"SOURCE_DB={path}: cannot be read now ({error}); check its permissions; if a program is writing to it, "
+            "run again later; after a crash of its writer, open it once with the sqlite3 shell so that it recovers"
         ) from error
     except sqlite3.DatabaseError as error:
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
@@ -70,8 +71,8 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
         Column(column, _affinity(declared, strict=bool(strict)), hidden in (2, 3), sampled[column])
         for _, column, declared, _, _, _, hidden in rows
     )
-    by_name = {column.name.lower(): column for column in columns}
-    key = by_name.get(key_name.lower())
+    by_name = {folded(column.name): column for column in columns}
+    key = by_name.get(folded(key_name))
     if key is None:
         names = ", ".join(column.name for column in columns)
         raise Refused(f"{place}: SHARD_KEY={key_name}: expected a column of the table, found only: {names}")
@@ -96,9 +97,9 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
 
 def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> str:
     """The CREATE TABLE text of an ordinary table; anything else is refused."""
-    if name.lower() in (sql.IDENTITY_TABLE, sql.WINDOWS_TABLE):
+    if folded(name) in (sql.IDENTITY_TABLE, sql.WINDOWS_TABLE):
         raise Refused(f"{place}: every shard has a table of that name of its own; rename the source's table")
-    found = {row[0]: row[1:] for row in database.execute("SELECT name, type, rootpage, sql FROM sqlite_schema")}
+    found = {row[0]: row[1:] for row in database.execute(_TABLES_AND_VIEWS)}
     kind, rootpage, ddl = found.get(name, ("", 0, None))
     if kind == "view":
         raise Refused(f"{place}: expected a table, found a view; set TABLE_NAME to the table behind it")

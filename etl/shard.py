@@ -133,6 +133,8 @@ class Shard:
             names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
             missing = [index for index in indexes if index.name not in names]
             small = rows <= budget.INDEXED_AT_ONCE_ROWS
+            if stop.is_set() and missing:
+                return rows
             if small:
                 connection.execute("BEGIN IMMEDIATE")
             for index in missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from etl.lanes import ROWID, TAGS, Lanes
-from etl.model import Column, Index, Lane, RowidRange, Table
+from etl.model import Column, Index, Lane, RowidRange, Table, folded
 
 _PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
 _CARRIED_CLASSES = {
@@ -115,7 +115,7 @@ def _sum(terms: Sequence[str]) -> str:
 def _rows_of(table: Table, window: RowidRange) -> str:
     rowid = quote(table.rowid_name)
     bounds = f"{window.first_rowid} AND {window.last_rowid}"
-    return f"FROM {quote(table.name)} AS source WHERE {rowid} BETWEEN {bounds}"
+    return f"FROM {quote(table.name)} AS source NOT INDEXED WHERE {rowid} BETWEEN {bounds}"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------
@@ -205,12 +205,12 @@ def indexes(table: Table, *, columns: Iterable[str], copied: bool) -> tuple[Inde
 
     Where the source has an index of the name that ours would get, the source's stands.
     """
-    planned = {index.name.lower(): index for index in (table.indexes if copied else ())}
-    existing = {column.name.lower(): column.name for column in table.columns}
+    planned = {folded(index.name): index for index in (table.indexes if copied else ())}
+    existing = {folded(column.name): column.name for column in table.columns}
     for wanted in columns:
-        name = existing.get(wanted.lower())
+        name = existing.get(folded(wanted))
         if name is not None:
             index = f"idx_{table.name}_{name}"
             text = f"CREATE INDEX {quote(index)} ON {quote(table.name)} ({quote(name)})"
-            planned.setdefault(index.lower(), Index(index, text))
+            planned.setdefault(folded(index), Index(index, text))
     return tuple(planned.values())

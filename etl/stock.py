@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -60,9 +61,9 @@ class Stock:
 
     @property
     def growth(self) -> float:
-        """How many rows there are to do for each that is there, as far as rowids tell; 0 where none is there."""
-        here, span = sum(self.rows), sum(piece.span for piece in self.done)
-        return self.todo.span * (here / span) / here if here else 0.0
+        """How many rowids there are to do for each that is done."""
+        span = sum(piece.span for piece in self.done)
+        return self.todo.span / span if span else math.inf
 
 
 def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[Index], each: Each) -> Stock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,11 @@ class Survey:
     def __init__(self, source: Source, todo: plan.Todo, *, batch_rows: int, readers: int, slots: int) -> None:
         self._source = source
         self._todo = todo
-        self._batch_rows = batch_rows
+        self._readers = readers
         self._window_rows = batch_rows * readers
         wanted = max(budget.BATCH_ROWS, budget.ROWS_PER_SHARD * slots)
-        self._windows_per_batch = max(1, wanted // self._window_rows)
+        most = max(1, budget.BATCH_LEDGER_LINES // slots)
+        self._windows_per_batch = min(most, max(1, wanted // self._window_rows))
         self._overhead = _CELL_BYTES * (1 + len(source.table.carried))
         self._density = 0.0
         self._has_large_rows = False
@@ -43,7 +44,7 @@ class Survey:
         """All batches, windows that only some shards lack first."""
         for window, lacking in self._todo.ragged.items():
             rowids, row_bytes = self._source.row_bytes(window, rows=-1)
-            yield Batch((window,), self._partitions(window, rowids, row_bytes), lacking)
+            yield Batch((window,), self._partitions(window, rowids, row_bytes + self._overhead), lacking)
         for piece in self._todo.fresh:
             rest: RowidRange | None = piece
             while rest:
@@ -70,7 +71,8 @@ class Survey:
         window_rows = min(self._window_rows, fitting_rows)
         per_batch = min(self._windows_per_batch, fitting_rows // window_rows)
         for group in plan.groups(plan.cut_evenly(ahead, window_rows), per_batch):
-            yield Batch(group, tuple(p for window in group for p in plan.cut_evenly(window, self._batch_rows)))
+            whole = RowidRange(group[0].first_rowid, group[-1].last_rowid)
+            yield Batch(group, plan.cut_evenly(whole, -(-whole.span // self._readers)))
         return ahead.last_rowid
 
     def _weighed(self, rest: RowidRange) -> Generator[Batch, None, int]:
@@ -87,26 +89,26 @@ class Survey:
             most_bytes=budget.BATCH_BYTES,
         )
         group: list[RowidRange] = []
-        partitions: list[RowidRange] = []
-        group_bytes = 0
+        start = stop = 0
         for window in windows:
-            inside = slice(
-                int(np.searchsorted(rowids, window.first_rowid, side="left")),
-                int(np.searchsorted(rowids, window.last_rowid, side="right")),
-            )
-            window_bytes = int(weights[inside].sum())
-            if group and group_bytes + window_bytes > budget.BATCH_BYTES:
-                yield Batch(tuple(group), tuple(partitions))
-                group, partitions, group_bytes = [], [], 0
+            end = int(np.searchsorted(rowids, window.last_rowid, side="right"))
+            if group and weights[start:end].sum() > budget.BATCH_BYTES:
+                yield self._batch(group, rowids[start:stop], weights[start:stop])
+                group, start = [], stop
             group.append(window)
-            partitions += self._partitions(window, rowids[inside], weights[inside])
-            group_bytes += window_bytes
-        yield Batch(tuple(group), tuple(partitions))
+            stop = end
+        yield self._batch(group, rowids[start:stop], weights[start:stop])
         return last
 
+    def _batch(
+        self, windows: Sequence[RowidRange], rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
+    ) -> Batch:
+        whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
+        return Batch(tuple(windows), self._partitions(whole, rowids, weights))
+
     def _partitions(
-        self, window: RowidRange, rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
+        self, whole: RowidRange, rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
     ) -> tuple[RowidRange, ...]:
-        return tuple(
-            plan.cut_by_weight(window, rowids, weights, most_rows=self._batch_rows, most_bytes=budget.BATCH_BYTES)
-        )
+        """The range cut into as many partitions as there are readers, of equal rows; each takes a connection."""
+        most_rows = max(1, -(-len(rowids) // self._readers))
+        return tuple(plan.cut_by_weight(whole, rowids, weights, most_rows=most_rows, most_bytes=int(weights.sum()) + 1))

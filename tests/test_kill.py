@@ -41,7 +41,6 @@ TWICE = [
     (LOST_THE_MANIFEST, ("among the mended parts", 1)),
     (LOST_THE_MANIFEST, ("before a manifest file's name", 1)),
     (LOST_THE_MANIFEST, LOST_THE_MANIFEST),
-    (("after a manifest file", 3), ("among the mended parts", 2)),
     (("among the compacted parts", 2), ("among the mended parts", 2)),
     (("among the compacted parts", 2), ("between the mended manifest and the old one", 1)),
     (("between two shards' commits", 3), ("between two shards' commits", 2)),

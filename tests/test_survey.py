@@ -1,0 +1,63 @@
+"""What a run reads next: few connections however small its windows, the right column however alike two names are."""
+
+import pytest
+
+from etl import source as source_module
+from tests.workplace import Workplace, differences, migrate
+
+
+@pytest.mark.parametrize("rowids", [(-1, 274_877_906_944), tuple(range(1, 3_000)), tuple(range(7, 900_000, 301))])
+def test_windows_of_one_row_take_no_more_connections_than_readers(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, rowids: tuple[int, ...]
+) -> None:
+    workplace.script("CREATE TABLE clients (k TEXT)")
+    workplace.script(*(f"INSERT INTO clients (rowid, k) VALUES ({rowid}, 'key {rowid}')" for rowid in rowids))
+    calls: list[int] = []
+    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
+
+    def counted(uri: str, queries: list[str], **options: str) -> object:
+        calls.append(len(queries))
+        return read_sql(uri, queries, **options)
+
+    monkeypatch.setattr("etl.source.connectorx.read_sql", counted)
+    environ = workplace.environ(BATCH_SIZE=1, READERS=2)
+    assert migrate(environ) == 0
+    assert max(calls) <= 2
+    assert len(calls) < 20
+    assert differences(environ) == []
+
+
+def test_the_key_is_told_from_a_column_that_differs_by_the_case_of_a_letter_beyond_ascii(workplace: Workplace) -> None:
+    workplace.script(
+        'CREATE TABLE clients ("Я" TEXT, "я" TEXT)',
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) "
+        "INSERT INTO clients SELECT 'upper ' || i, 'lower ' || i FROM n",
+    )
+    environ = workplace.environ(SHARD_KEY="Я", INDEX_COLUMNS="Я,я")
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+
+
+def test_shards_of_an_empty_table_take_the_first_rows_even_after_a_kill(workplace: Workplace) -> None:
+    workplace.script("CREATE TABLE clients (k TEXT)")
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    workplace.script("INSERT INTO clients VALUES ('a'), ('b'), ('c'), ('d')")
+    assert migrate(environ) == 0
+    (workplace.shards / "clients_shard_01.db").unlink()
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workplace.populate(2_000)
+    workplace.shards.mkdir()
+    monkeypatch.setattr("etl.books._FLUSH_S", 0.0)
+    (workplace.shards / "manifest").write_text("in the way")
+    assert migrate(workplace.environ()) == 1
+    assert "manifest" in capfd.readouterr().err
+    (workplace.shards / "manifest").unlink()
+    assert migrate(workplace.environ()) == 0
+    assert differences(workplace.environ()) == []
