@@ -97,4 +97,5 @@ def _write_console(message: Message) -> None:
     if record["message"] not in _CONSOLE_EVENTS:
         return  # the command says the rest in its own last line
     text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
-    print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)
+    with suppress(OSError):  # a console that is gone ends no run
+        print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)
