@@ -150,7 +150,9 @@ def test_a_refusal_is_logged_with_its_line(workplace: Workplace, capfd: pytest.C
     assert [end["exit_code"] for end in events(workplace, "end")] == [2]
 
 
-def test_a_log_that_cannot_be_written_rules_the_run_out(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_cannot_be_written_rules_the_run_out(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str]
+) -> None:
     workplace.populate(10)
     workplace.logs.write_text("in the way")
     assert migrate(workplace.environ()) == 2
