@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
-from etl.progress import Watch
+from etl.progress import MEMORY_S, Watch
 from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
@@ -80,7 +80,7 @@ class Migration:
         loaded = time.perf_counter()
         if self._stop.is_set():
             return Outcome(rows, loaded - start, 0.0, ())
-        totals = self._each(lambda shard: shard.finish(indexes, self._stop), shards)
+        totals = self._finish(shards, indexes)
         finished = time.perf_counter()
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
         return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, totals))
@@ -110,6 +110,14 @@ class Migration:
             )
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))
         return watch.rows
+
+    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index]) -> list[int]:
+        """Makes every shard ready to serve, with a line on memory every now and then; each one's rows."""
+        with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
+            futures = [pool.submit(shard.finish, indexes, self._stop) for shard in shards]
+            while wait(futures, timeout=MEMORY_S).not_done:
+                observe.memory()
+            return [future.result() for future in futures]
 
     def _shards(self, table: Table) -> list[Shard]:
         settings = self._settings

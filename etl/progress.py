@@ -13,7 +13,7 @@ from etl import observe
 from etl.manifest import Entry
 from etl.plan import Todo
 
-_MEMORY_S = 30.0
+MEMORY_S = 30.0
 
 
 class Watch:
@@ -79,7 +79,7 @@ class Watch:
         """Shows where the load is, and does what is due by the clock."""
         now = time.monotonic()
         self._bar.update(self._task, completed=self.fraction, detail=f"{self.rows:,} rows  {self.rows_per_s:,} rows/s")
-        if now - self._memory_at >= _MEMORY_S:
+        if now - self._memory_at >= MEMORY_S:
             self._memory_at = now
             observe.event("progress", percent=round(self.fraction * 100, 1), rows=self.rows, rows_per_s=self.rows_per_s)
             observe.memory()
