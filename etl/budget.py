@@ -17,8 +17,11 @@ BATCH_ROWS = 100_000
 BATCH_LEDGER_LINES = 200_000
 """… and up to this many windows × shards, each of which becomes a ledger line."""
 
-ROWS_PER_SHARD = 100
-"""With many shards a read gathers more windows, so that a shard's share of it is worth a statement."""
+ROWS_PER_SHARD = 1_000
+"""With many shards several batches are held, so that a shard's share of them is worth opening its file …"""
+
+HELD_BYTES = 128 << 20
+"""… but never more than this, of all shards together."""
 
 LARGE_ROW_BYTES = 32 << 10
 """Once a sampled row has this size, every row is weighed before it is read, to the end of the run."""

@@ -93,6 +93,7 @@ def _crew(shards: Sequence[Shard], *, run_id: str, writers: int, report: Callabl
         Writer(
             {slot: Transaction(shards[slot], cache_kib=cache_kib) for slot in range(number, len(shards), count)},
             run_id=run_id,
+            slots=len(shards),
             max_open=max_open,
             report=report,
         )

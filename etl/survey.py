@@ -33,9 +33,8 @@ class Survey:
         self._todo = todo
         self._readers = readers
         self._window_rows = batch_rows * readers
-        wanted = max(budget.BATCH_ROWS, budget.ROWS_PER_SHARD * slots)
         most = max(1, budget.BATCH_LEDGER_LINES // slots)
-        self._windows_per_batch = min(most, max(1, wanted // self._window_rows))
+        self._windows_per_batch = min(most, max(1, budget.BATCH_ROWS // self._window_rows))
         self._overhead = _CELL_BYTES * (1 + len(source.table.carried))
         self._density = 0.0
         self._has_large_rows = False

@@ -41,15 +41,18 @@ class Writer:
         transactions: Mapping[int, Transaction],
         *,
         run_id: str,
+        slots: int,
         max_open: int,
         report: Callable[[Committed], None],
     ) -> None:
         self.inbox: Queue[Routed | None] = Queue(maxsize=1)
         self._transactions = transactions
         self._run_id = run_id
+        self._slots = slots
         self._max_open = max_open
         self._report = report
         self._open: dict[int, Transaction] = {}
+        self._held: list[Routed] = []
         self._busy_ms = dict.fromkeys(transactions, 0.0)
         self.alive = True
 
@@ -57,7 +60,10 @@ class Writer:
         """Works until the inbox brings None, then commits; on an error all that is not committed is rolled back."""
         try:
             while (routed := self.inbox.get()) is not None:
-                self._write(routed)
+                self._held.append(routed)
+                if self._held_enough:
+                    self._write_held()
+            self._write_held()
             for slot in self._transactions:
                 self._commit(slot)
         finally:
@@ -65,20 +71,32 @@ class Writer:
             for transaction in self._open.values():
                 transaction.close()
 
-    def _write(self, routed: Routed) -> None:
-        for slot, transaction in self._transactions.items():
-            if routed.batch.lacking is not None and slot not in routed.batch.lacking:
-                continue
-            start = time.perf_counter()
-            rows = routed.rows.of(slot)
-            if rows.num_rows:
-                self._make_room(slot)
-                transaction.insert(rows, routed.statement)
-            for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
-                transaction.note(window, int(window_rows))
-            self._busy_ms[slot] += (time.perf_counter() - start) * 1000
-            if transaction.rows >= budget.TRANSACTION_ROWS or transaction.seconds_waiting >= budget.TRANSACTION_S:
-                self._commit(slot)
+    @property
+    def _held_enough(self) -> bool:
+        rows = sum(routed.rows.cells.num_rows for routed in self._held)
+        held_bytes = sum(routed.rows.cells.nbytes for routed in self._held)
+        return rows >= budget.ROWS_PER_SHARD * self._slots or held_bytes >= budget.HELD_BYTES
+
+    def _write_held(self) -> None:
+        """Writes what is held, shard by shard: one that few rows are for is opened once for many batches."""
+        for slot in self._transactions:
+            for routed in self._held:
+                if routed.batch.lacking is None or slot in routed.batch.lacking:
+                    self._write(routed, slot)
+        self._held = []
+
+    def _write(self, routed: Routed, slot: int) -> None:
+        transaction = self._transactions[slot]
+        start = time.perf_counter()
+        rows = routed.rows.of(slot)
+        if rows.num_rows:
+            self._make_room(slot)
+            transaction.insert(rows, routed.statement)
+        for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
+            transaction.note(window, int(window_rows))
+        self._busy_ms[slot] += (time.perf_counter() - start) * 1000
+        if transaction.rows >= budget.TRANSACTION_ROWS or transaction.seconds_waiting >= budget.TRANSACTION_S:
+            self._commit(slot)
 
     def _commit(self, slot: int) -> None:
         transaction = self._transactions[slot]

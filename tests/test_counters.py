@@ -16,6 +16,7 @@ import pytest
 
 from etl import budget, config
 from etl.connection import Connection
+from etl.shard import Shard
 from tests.workplace import PATIENCE_SECONDS, REPOSITORY, Workplace, migrate
 
 ROWS = 300_000
@@ -60,8 +61,7 @@ def batches(environ: dict[str, str], rows: int) -> int:
     """Reads of a dense table of narrow rows: as many whole windows at a time as `budget` asks for."""
     settings = config.load(environ)
     window_rows = settings.BATCH_SIZE * settings.READERS
-    wanted = max(budget.BATCH_ROWS, budget.ROWS_PER_SHARD * len(settings.shard_map.shards))
-    return math.ceil(rows / (max(1, wanted // window_rows) * window_rows))
+    return math.ceil(rows / (max(1, budget.BATCH_ROWS // window_rows) * window_rows))
 
 
 def commits(rows_in_shard: int) -> int:
@@ -146,6 +146,29 @@ def test_a_shard_gets_one_insert_a_batch_and_one_commit_for_many(
         assert count[shard, "identity"] == 1  # with the first rows
         assert count[shard, "CREATE"] == 3 + INDEXES  # the table, two of the ledger's
         assert count[shard, "ROLLBACK"] == 0
+
+
+@pytest.mark.usefixtures("patient")
+def test_many_shards_are_each_opened_and_committed_once_for_many_batches(
+    workplace: Workplace, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(workplace, 2_000)
+    environ |= {"NUM_SHARDS": "40", "RESERVED_SHARD": "40", "BATCH_SIZE": "50", "READERS": "2"}
+    monkeypatch.setattr(budget, "BATCH_ROWS", 100)
+    monkeypatch.setattr(budget, "max_open_shards", lambda: 8)
+    begun: list[str] = []
+    begin = Shard.begin
+
+    def counted_begin(self: Shard, connection: Connection) -> None:
+        begun.append(self.path.name)
+        begin(self, connection)
+
+    monkeypatch.setattr(Shard, "begin", counted_begin)
+    reads = Reads(monkeypatch)
+    assert migrate(environ) == 0
+    assert len(reads.queries) == 20
+    assert set(Counter(begun).values()) == {1}
+    assert len(begun) == 41
 
 
 @pytest.mark.usefixtures("patient")
