@@ -122,6 +122,25 @@ def groups(pieces: Sequence[RowidRange], size: int) -> list[tuple[RowidRange, ..
     return [tuple(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
 
+def neighbours(
+    ragged: Mapping[RowidRange, frozenset[int]], span: int
+) -> list[tuple[tuple[RowidRange, ...], frozenset[int]]]:
+    """Ascending windows gathered where they adjoin and the same slots lack them, up to `span` rowids together.
+
+    None of the gathered crosses from −1 to 0.
+    """
+    gathered: list[tuple[list[RowidRange], frozenset[int]]] = []
+    for window, slots in ragged.items():
+        if gathered:
+            before, lacking = gathered[-1]
+            adjoins = before[-1].last_rowid + 1 == window.first_rowid != 0
+            if adjoins and lacking == slots and window.last_rowid - before[0].first_rowid < span:
+                before.append(window)
+                continue
+        gathered.append(([window], slots))
+    return [(tuple(windows), slots) for windows, slots in gathered]
+
+
 def cut_by_weight(
     whole: RowidRange,
     rowids: npt.NDArray[np.int64],

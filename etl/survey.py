@@ -41,9 +41,10 @@ class Survey:
 
     def batches(self) -> Iterator[Batch]:
         """All batches, windows that only some shards lack first."""
-        for window, lacking in self._todo.ragged.items():
-            rowids, row_bytes = self._source.row_bytes(window, rows=-1)
-            yield Batch((window,), self._partitions(window, rowids, row_bytes + self._overhead), lacking)
+        for windows, lacking in plan.neighbours(self._todo.ragged, self._windows_per_batch * self._window_rows):
+            whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
+            rowids, row_bytes = self._source.row_bytes(whole, rows=-1)
+            yield from self._gathered(windows, rowids, row_bytes + self._overhead, lacking)
         for piece in self._todo.fresh:
             rest: RowidRange | None = piece
             while rest:
@@ -87,23 +88,37 @@ class Survey:
             most_rows=self._window_rows,
             most_bytes=budget.BATCH_BYTES,
         )
+        yield from self._gathered(windows, rowids, weights, None)
+        return last
+
+    def _gathered(
+        self,
+        windows: Sequence[RowidRange],
+        rowids: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.int64],
+        lacking: frozenset[int] | None,
+    ) -> Iterator[Batch]:
+        """Adjoining windows in batches that fit the budget; one that alone is over it is a batch of its own."""
         group: list[RowidRange] = []
         start = stop = 0
         for window in windows:
             end = int(np.searchsorted(rowids, window.last_rowid, side="right"))
             if group and weights[start:end].sum() > budget.BATCH_BYTES:
-                yield self._batch(group, rowids[start:stop], weights[start:stop])
+                yield self._batch(group, rowids[start:stop], weights[start:stop], lacking)
                 group, start = [], stop
             group.append(window)
             stop = end
-        yield self._batch(group, rowids[start:stop], weights[start:stop])
-        return last
+        yield self._batch(group, rowids[start:stop], weights[start:stop], lacking)
 
     def _batch(
-        self, windows: Sequence[RowidRange], rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]
+        self,
+        windows: Sequence[RowidRange],
+        rowids: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.int64],
+        lacking: frozenset[int] | None,
     ) -> Batch:
         whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
-        return Batch(tuple(windows), self._partitions(whole, rowids, weights))
+        return Batch(tuple(windows), self._partitions(whole, rowids, weights), lacking)
 
     def _partitions(
         self, whole: RowidRange, rowids: npt.NDArray[np.int64], weights: npt.NDArray[np.int64]

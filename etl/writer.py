@@ -74,7 +74,7 @@ class Writer:
     @property
     def _held_enough(self) -> bool:
         rows = sum(routed.rows.cells.num_rows for routed in self._held)
-        held_bytes = sum(routed.rows.cells.nbytes for routed in self._held)
+        held_bytes: int = sum(routed.rows.cells.nbytes for routed in self._held)
         return rows >= budget.ROWS_PER_SHARD * self._slots or held_bytes >= budget.HELD_BYTES
 
     def _write_held(self) -> None:

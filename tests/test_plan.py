@@ -122,6 +122,13 @@ def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> Non
     assert not any(piece.first_rowid < 0 <= piece.last_rowid for piece in left.fresh)
     assert left.span == len(members(left.fresh)) + sum(window.span for window in left.ragged)
     assert left.is_nothing == (not left.ragged and not left.fresh)
+    span = data.draw(st.integers(1, 10), label="span")
+    gathered = plan.neighbours(left.ragged, span)
+    assert {window: numbers for group, numbers in gathered for window in group} == left.ragged
+    for group, _ in gathered:
+        together = plan.union(group)
+        assert len(together) == 1
+        assert len(group) == 1 or (together[0].span <= span and together == plan.split_at_zero(together))
 
 
 def disjoint(pieces: list[RowidRange]) -> list[RowidRange]:

@@ -1,5 +1,8 @@
 """What a run reads next: few connections however small its windows, the right column however alike two names are."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from etl import source as source_module
@@ -25,6 +28,30 @@ def test_windows_of_one_row_take_no_more_connections_than_readers(
     assert max(calls) <= 2
     assert len(calls) < 20
     assert differences(environ) == []
+
+
+def test_a_lost_shard_with_many_small_windows_is_rebuilt_in_few_reads(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.script("CREATE TABLE clients (k TEXT)")
+    keys = "WITH RECURSIVE n(i) AS (SELECT -999 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i, 'k' || i FROM n"
+    workplace.script(f"INSERT INTO clients (rowid, k) {keys}")
+    environ = workplace.environ(BATCH_SIZE=5, READERS=2)
+    assert migrate(environ) == 0
+    (workplace.shards / "clients_shard_01.db").unlink()
+    calls: list[int] = []
+    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
+
+    def counted(uri: str, queries: list[str], **options: str) -> object:
+        calls.append(len(queries))
+        return read_sql(uri, queries, **options)
+
+    monkeypatch.setattr("etl.source.connectorx.read_sql", counted)
+    assert migrate(environ) == 0
+    assert len(calls) <= 4  # below zero and above: rows are weighed, then read
+    assert differences(environ) == []
+    with closing(sqlite3.connect(workplace.shards / "clients_shard_01.db")) as shard:
+        assert shard.execute("SELECT count(*), max(last_rowid - first_rowid) FROM _etl_windows").fetchone() == (301, 9)
 
 
 def test_the_key_is_told_from_a_column_that_differs_by_the_case_of_a_letter_beyond_ascii(workplace: Workplace) -> None:
