@@ -30,6 +30,9 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "committed_at": pl.Datetime("us", "UTC"),
 }
 SCHEMA = pl.Schema(_COLUMNS)
+_WINDOW = ("table_name", "first_rowid", "last_rowid")
+_MOST_FILES = 50
+"""A run that finds more makes them one: hourly runs stay readable for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,14 @@ class Manifest:
 
     def coverage(self) -> plan.Coverage:
         """The windows that the manifest has, adjacent ones merged; files that cannot be read count as lost."""
-        windows = self._read().select("first_rowid", "last_rowid")
-        return plan.union(RowidRange(first, last) for first, last in windows.iter_rows())
+        return plan.union(RowidRange(*row) for row in self._read(_WINDOW).drop("table_name").iter_rows())
 
     def mend(self, done: plan.Coverage, missing: Iterable[Entry]) -> None:
         """Rewrites the manifest as one file: each window of `done` once, with those that were missing."""
-        kept = self._read().unique("first_rowid", keep="first", maintain_order=True)
+        kept = self._read(SCHEMA.names()).unique("first_rowid", keep="first", maintain_order=True)
         inside = [plan.covers(done, RowidRange(*row)) for row in kept.select("first_rowid", "last_rowid").iter_rows()]
         frame = pl.concat([kept.filter(pl.Series(inside, dtype=pl.Boolean)), self._frame(missing)]).sort("first_rowid")
-        old = [*self._frames(), *self._unreadable()]
+        old = [*self._frames(SCHEMA.names(), self._files()), *self._unreadable(SCHEMA.names())]
         name = f"mended-{len(old)}.parquet"
         taken = set(self._files())
         while self.directory / name in taken:
@@ -82,10 +84,11 @@ class Manifest:
             path.unlink()
 
     def is_sound(self, done: plan.Coverage) -> bool:
-        """Whether it has each window of `done` once and no others, and every file can be read."""
-        frame = self._read().select("first_rowid", "last_rowid")
+        """Whether it has each window of `done` once and no others, in files that can be read."""
+        frame = self._read(_WINDOW).drop("table_name")
         once = frame["first_rowid"].is_unique().all()
-        return not self._unreadable() and once and plan.union(RowidRange(*row) for row in frame.iter_rows()) == done
+        covered = plan.union(RowidRange(*row) for row in frame.iter_rows())
+        return once and covered == done and not self._unreadable(_WINDOW)
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, to be written by the next `flush`."""
@@ -104,13 +107,19 @@ class Manifest:
             self._waiting = []
 
     def compact(self) -> None:
-        """Makes this run's files one. Killed in between, it leaves windows twice, which the next run's `mend` sees."""
+        """Makes this run's files one, or all of the table's when they have become many.
+
+        Killed in between, it leaves windows twice, which the next run's `mend` sees.
+        """
         self.flush()
-        if len(self._parts) > 1:
-            frame = pl.concat([pl.read_parquet(path) for path in self._parts]).sort("first_rowid")
-            self._write(f"{self._parts[0].stem.rpartition('-')[0]}.parquet", frame)
-            for path in self._parts:
-                path.unlink()
+        if self._parts:
+            files = self._files() if len(self._files()) > _MOST_FILES else self._parts
+            frames = self._frames(SCHEMA.names(), files)
+            if len(frames) > 1:
+                run_id = self._parts[0].stem.rpartition("-")[0]
+                self._write(f"{run_id}.parquet", pl.concat(frames.values()).sort("first_rowid"))
+                for path in frames:
+                    path.unlink()
         self._parts = []
         for leftover in self.directory.glob("*.tmp"):  # of a run that was killed as it wrote
             leftover.unlink()
@@ -118,17 +127,17 @@ class Manifest:
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.parquet"))
 
-    def _frames(self) -> dict[Path, pl.DataFrame]:
-        """The table's files that can be read."""
-        frames = {path: frame for path in self._files() if (frame := _readable(path)) is not None}
+    def _frames(self, columns: Sequence[str], files: Sequence[Path]) -> dict[Path, pl.DataFrame]:
+        """Those columns (`table_name` among them) of the table's files, as far as they can be read."""
+        frames = {path: frame for path in files if (frame := _readable(path, columns)) is not None}
         return {path: frame for path, frame in frames.items() if frame["table_name"].eq(self._table_name).all()}
 
-    def _unreadable(self) -> list[Path]:
+    def _unreadable(self, columns: Sequence[str]) -> list[Path]:
         """Truncated and foreign files: what they held is written anew from the ledgers."""
-        return [path for path in self._files() if _readable(path) is None]
+        return [path for path in self._files() if _readable(path, columns) is None]
 
-    def _read(self) -> pl.DataFrame:
-        return pl.concat([SCHEMA.to_frame(), *self._frames().values()])
+    def _read(self, columns: Sequence[str]) -> pl.DataFrame:
+        return pl.concat([SCHEMA.to_frame().select(columns), *self._frames(columns, self._files()).values()])
 
     def _frame(self, entries: Iterable[Entry]) -> pl.DataFrame:
         rows = [
@@ -179,8 +188,8 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _readable(path: Path) -> pl.DataFrame | None:
+def _readable(path: Path, columns: Sequence[str]) -> pl.DataFrame | None:
     try:
-        return pl.read_parquet(path, columns=SCHEMA.names()).cast(SCHEMA)
+        return pl.read_parquet(path, columns=list(columns)).select(pl.col(name).cast(SCHEMA[name]) for name in columns)
     except (pl.exceptions.PolarsError, OSError):
         return None
