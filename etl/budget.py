@@ -1,7 +1,7 @@
 """The bounds a run keeps to, whatever the table's size: bytes in memory, open files, rows a call.
 
-Resident memory stays under 700 MB: about 200 MB of libraries, three batches in flight (one read, one waiting, one
-written, each in two forms for a moment), the shards' page caches, and the allocator's slack.
+Resident memory stays under 700 MB: about 200 MB of libraries; four batches in flight, each in two forms for a moment
+(one read, one routed, one waiting, one written), or what is held; the shards' page caches; and the allocator's slack.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ CACHE_BYTES = 64 << 20
 MIN_CACHE_BYTES = 64 << 10
 MAX_CACHE_BYTES = 2 << 20
 """SQLite's own default; index builds are slower with more, because the sorter's runs then leave the CPU's cache."""
+
+INDEXED_CACHE_BYTES = 128 << 20
+"""The page caches of shards whose indexes are kept up: few are open at once."""
 
 TRANSACTION_ROWS = 40_000
 """A shard commits when this many rows are waiting in its transaction …"""
@@ -69,7 +72,9 @@ def page_bytes(shards: int) -> int:
     return LARGE_PAGE_BYTES if shards <= FEW_SHARDS else SMALL_PAGE_BYTES
 
 
-def cache_kib(open_shards: int) -> int:
+def cache_kib(open_shards: int, *, indexed: bool = False) -> int:
     """One shard's page cache, in KiB, when so many share the budget."""
+    if indexed:
+        return (INDEXED_CACHE_BYTES // open_shards) >> 10
     share = CACHE_BYTES // max(1, open_shards)
     return min(MAX_CACHE_BYTES, max(MIN_CACHE_BYTES, share)) >> 10

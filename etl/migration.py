@@ -90,7 +90,8 @@ class Migration:
         settings, todo = self._settings, stock.todo
         if todo.is_nothing:
             return 0
-        if stock.is_finished and stock.growth > budget.REINDEX_GROWTH and not self._stop.is_set():
+        indexed = stock.is_finished and stock.growth <= budget.REINDEX_GROWTH
+        if stock.is_finished and not indexed and not self._stop.is_set():
             observe.event("reindex", growth=f"{stock.growth:.0%}", dropped=len(indexes))
             self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()
@@ -106,6 +107,7 @@ class Migration:
                 Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
                 run_id=self._run_id,
                 writers=settings.WRITERS,
+                indexed=indexed,
                 stop=self._stop,
             )
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, Full, SimpleQueue
@@ -28,15 +29,17 @@ def load(
     *,
     run_id: str,
     writers: int,
+    indexed: bool,
     stop: threading.Event,
 ) -> None:
     """Loads every window of the survey, or, once `stop` is set, those that were begun.
 
-    Raises the first error of any thread, when all have ended: whatever was not committed is then rolled back.
+    `indexed` says that the shards' indexes are kept up meanwhile. Raises the first error of any thread, when all have
+    ended: whatever was not committed is then rolled back.
     """
     events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
-    crew = _crew(shards, run_id=run_id, writers=writers, report=events.put)
+    crew = _crew(shards, run_id=run_id, writers=writers, indexed=indexed, report=events.put)
 
     def hand_over(routed: Routed) -> bool:
         for writer in crew:
@@ -84,16 +87,23 @@ def load(
         raise errors.get()
 
 
-def _crew(shards: Sequence[Shard], *, run_id: str, writers: int, report: Callable[[Committed], None]) -> list[Writer]:
-    """The writers: shard at slot s belongs to writer s mod their number."""
+def _crew(
+    shards: Sequence[Shard], *, run_id: str, writers: int, indexed: bool, report: Callable[[Committed], None]
+) -> list[Writer]:
+    """The writers: shard at slot s belongs to writer s mod their number.
+
+    Rows that come in any order touch nearly every page of an index: shards with indexes are written one after the
+    other, each with all the cache that there is and as many rows as may be held.
+    """
     count = min(writers, len(shards))
-    max_open = max(1, budget.max_open_shards() // count)
-    cache_kib = budget.cache_kib(min(len(shards), max_open * count))
+    max_open = 1 if indexed else max(1, budget.max_open_shards() // count)
+    hold_rows = math.inf if indexed else budget.ROWS_PER_SHARD * len(shards)
+    cache_kib = budget.cache_kib(min(len(shards), max_open * count), indexed=indexed)
     return [
         Writer(
             {slot: Transaction(shards[slot], cache_kib=cache_kib) for slot in range(number, len(shards), count)},
             run_id=run_id,
-            slots=len(shards),
+            hold_rows=hold_rows,
             max_open=max_open,
             report=report,
         )

@@ -16,7 +16,7 @@ DENSE = 0.8
 
 _SAMPLE_STEP = 32
 """Large rows that come in clusters of at least so many are seen before they are read, wherever they stand."""
-_BATCHES_PER_SAMPLE = 4
+_BATCHES_PER_SAMPLE = 8
 _CELL_BYTES = 16
 """What a cell takes in Arrow beside its bytes: a string view, or a number and its validity."""
 

@@ -41,14 +41,14 @@ class Writer:
         transactions: Mapping[int, Transaction],
         *,
         run_id: str,
-        slots: int,
+        hold_rows: float,
         max_open: int,
         report: Callable[[Committed], None],
     ) -> None:
         self.inbox: Queue[Routed | None] = Queue(maxsize=1)
         self._transactions = transactions
         self._run_id = run_id
-        self._slots = slots
+        self._hold_rows = hold_rows
         self._max_open = max_open
         self._report = report
         self._open: dict[int, Transaction] = {}
@@ -75,7 +75,7 @@ class Writer:
     def _held_enough(self) -> bool:
         rows = sum(routed.rows.cells.num_rows for routed in self._held)
         held_bytes: int = sum(routed.rows.cells.nbytes for routed in self._held)
-        return rows >= budget.ROWS_PER_SHARD * self._slots or held_bytes >= budget.HELD_BYTES
+        return rows >= self._hold_rows or held_bytes >= budget.HELD_BYTES
 
     def _write_held(self) -> None:
         """Writes what is held, shard by shard: one that few rows are for is opened once for many batches."""
