@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
@@ -19,6 +20,7 @@ from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
 _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
+_OF_THE_APPLICATION = ("no such collation sequence", "no such function")
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 
@@ -33,18 +35,38 @@ def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange 
     Raises Refused where there is no such file, table or key column, or where the table is of a kind that has no
     rowid to go by; EtlError where SQLite cannot read it now.
     """
+    with opened(path) as database:
+        table = _table(database, path, table_name, key_name)
+        return table, _rowids(database, table)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The source for a look at it, not while another SQLite has it open; its errors become one line each.
+
+    Raises Refused where there is no such file, or no sound database in it; EtlError where it cannot be read now.
+    """
     if not path.is_file():
         raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {_what_is_at(path)}; set SOURCE_DB")
     try:
         with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
-            table = _table(database, path, table_name, key_name)
-            return table, _rowids(database, table)
+            yield database
     except sqlite3.OperationalError as error:
+        if str(error).startswith(_OF_THE_APPLICATION):
+            raise Refused(
+                f"SOURCE_DB={path}: expected a table whose CREATE statements work in any SQLite, found one that needs "
+                f"what only its application has ({error}); migrate a copy of the table without it"
+            ) from error
         raise EtlError(
             f"SOURCE_DB={path}: cannot be read now ({error}); check its permissions; if a program is writing to it, "
             "run again later; after a crash of its writer, open it once with the sqlite3 shell so that it recovers"
         ) from error
     except sqlite3.DatabaseError as error:
+        if "malformed" in str(error):
+            raise Refused(
+                f"SOURCE_DB={path}: expected a sound database, found damage ({error}); PRAGMA integrity_check tells "
+                "where; restore the file, or save what .recover of the sqlite3 shell can"
+            ) from error
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
 
 
@@ -59,7 +81,6 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     ddl = _create_table_text(database, place, name)
     quoted = sql.quote(name)
     indexes = tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None)
-    _check_statements(place, [ddl, *(index.sql for index in indexes)])
     strict, without_rowid = database.execute(
         "SELECT strict, wr FROM pragma_table_list(?) WHERE schema = 'main' AND name = ?", (name, name)
     ).fetchone()
@@ -109,19 +130,6 @@ def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> s
     if not rootpage:
         raise Refused(f"{place}: expected an ordinary table, found a virtual one; copy its rows into a table first")
     return str(ddl)
-
-
-def _check_statements(place: str, statements: list[str]) -> None:
-    """Refuses a table that no shard could be created from, such as one with a collation of the application's own."""
-    with closing(sqlite3.connect(":memory:")) as scratch:
-        for statement in statements:
-            try:
-                scratch.execute(statement)
-            except sqlite3.Error as error:
-                raise Refused(
-                    f"{place}: its CREATE statements must work in any SQLite, found one that does not ({error}); "
-                    "migrate a copy of the table without it"
-                ) from None
 
 
 def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple[str, str | None]]:
