@@ -77,7 +77,7 @@ def column_bytes(table: Table, first: int, last: int, *, rows: int) -> str:
 
 
 def cells(table: Table, rowid: int) -> str:
-    """One row's written cells; text as its bytes in the file's encoding, so that any is told from any other."""
+    """One row's written cells; text as its bytes in the file's encoding, valid or not."""
     columns = [quote(column.name) for column in table.written]
     exact = [f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in columns]
     where = f"NOT INDEXED WHERE {quote(table.rowid_name)} = {rowid}"
