@@ -37,7 +37,7 @@ def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange 
     """
     with opened(path) as database:
         table = _table(database, path, table_name, key_name)
-        return table, _rowids(database, table)
+        return table, _rowids(database, path, table)
 
 
 @contextmanager
@@ -63,11 +63,15 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         ) from error
     except sqlite3.DatabaseError as error:
         if "malformed" in str(error):
-            raise Refused(
-                f"SOURCE_DB={path}: expected a sound database, found damage ({error}); PRAGMA integrity_check tells "
-                "where; restore the file, or save what .recover of the sqlite3 shell can"
-            ) from error
+            raise _damaged(path, str(error)) from error
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
+
+
+def _damaged(path: Path, found: str) -> Refused:
+    return Refused(
+        f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
+        "restore the file, or save what .recover of the sqlite3 shell can"
+    )
 
 
 def _what_is_at(path: Path) -> str:
@@ -177,9 +181,14 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
     return None
 
 
-def _rowids(database: sqlite3.Connection, table: Table) -> RowidRange | None:
+def _rowids(database: sqlite3.Connection, path: Path, table: Table) -> RowidRange | None:
+    """The least and the greatest rowid; both are at the tree's edges, and a search must find nothing beyond them."""
     rowid, name = sql.quote(table.rowid_name), sql.quote(table.name)
-    first, last = database.execute(
-        f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
+    beyond = f"EXISTS (SELECT 1 FROM {name} AS source NOT INDEXED WHERE source.{rowid}"
+    first, last, below, above = database.execute(
+        f"SELECT first, last, {beyond} < first ORDER BY source.{rowid} DESC), {beyond} > last) "
+        f"FROM (SELECT (SELECT min({rowid}) FROM {name}) AS first, (SELECT max({rowid}) FROM {name}) AS last)"
     ).fetchone()
+    if below or above:
+        raise _damaged(path, "rows beyond the first or the last rowid")
     return None if first is None else RowidRange(first, last)

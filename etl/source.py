@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from etl import plan, sql, sql_rows
 from etl.errors import EtlError
-from etl.lanes import ROWID, first_lanes
-from etl.model import Batch, Lane, RowidRange, Table
+from etl.lanes import ROWID, TAGS, first_lanes
+from etl.model import Affinity, Batch, Lane, RowidRange, Table
 from etl.schema import read_only_uri
 from etl.walk import Walk
 
@@ -87,7 +87,7 @@ class Source:
                     f"for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
                 )
             try:
-                return _in_rowid_order(self._query_in_halves(batch.partitions))
+                return self._checked(_in_rowid_order(self._query_in_halves(batch.partitions)))
             except _CellRefused as refused:
                 position = self.lanes.position_of(refused.result_column)
                 if position is None or self.lanes.lanes[position] is Lane.EXACT:
@@ -95,6 +95,19 @@ class Source:
                 self.lanes = self.lanes.widened(position)
                 for misfit in self._misfits(batch):
                     self.lanes = self.lanes.widened(misfit)
+
+    def _checked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame, unless a TEXT column has a number: no sound file has, and a shard would make a text of it."""
+        for position, column in enumerate(self.table.carried):
+            if column.affinity is Affinity.TEXT and self.lanes.lanes[position] is Lane.EXACT:
+                tags = frame[self.lanes.frame_columns(position)[0]]
+                numbers = frame.filter(tags.is_in([TAGS["integer"], TAGS["real"]]))
+                if numbers.height:
+                    raise self._error(
+                        f"the row {numbers[ROWID][0]} has a number in the TEXT column {column.name}, where SQLite stores "
+                        "none: the file is damaged; PRAGMA integrity_check tells more"
+                    )
+        return frame
 
     def _misfits(self, batch: Batch) -> list[int]:
         """The positions of columns that have a cell in the batch which their lane cannot carry."""

@@ -171,12 +171,13 @@ class Disk:
     def resize(self, size_kib: int) -> None:
         subprocess.run(["mount", "-o", f"remount,size={size_kib}k", self.path], check=True)
 
-    def fill(self) -> Path:
-        """Takes all the room there is."""
+    def fill(self, *, but_kib: int = 0) -> Path:
+        """Takes all the room there is, but for so much."""
         hog = self.path / "hog"
         with suppress(OSError), hog.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
+        os.truncate(hog, hog.stat().st_size - but_kib * 1024)
         return hog
 
 
