@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from etl import budget, observe, origin, plan, preflight, schema, sql
 from etl import stock as stock_of
@@ -68,6 +69,8 @@ class Migration:
     def run(self) -> Outcome:
         """Brings the shards to what the source holds now. Raises Refused before anything is written, or EtlError."""
         settings = self._settings
+        _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
+        _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         indexed = rehearse(table, indexes)
@@ -226,3 +229,11 @@ class Migration:
 def _share_done(rowids: RowidRange, stock: Stock) -> float:
     """How much of the source's rowids every shard has; what is done of rowids that the source has lost says nothing."""
     return sum(piece.span for piece in plan.intersect(stock.done, (rowids,))) / rowids.span
+
+
+def _check_is_utf8(name: str, path: Path) -> None:
+    """SQLite and its driver take no other path."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None

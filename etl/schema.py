@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -46,8 +47,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises Refused where there is no such file, or no sound database in it; EtlError where it cannot be read now.
     """
-    if not path.is_file():
-        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {_what_is_at(path)}; set SOURCE_DB")
+    found = _what_is_at(path)
+    if found:
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {found}; set SOURCE_DB")
     try:
         with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
             yield database
@@ -75,9 +77,16 @@ def _damaged(path: Path, found: str) -> Refused:
 
 
 def _what_is_at(path: Path) -> str:
-    if path.is_dir():
-        return "a directory"
-    return "something that is no regular file" if path.exists() else "no file of that name"
+    """What stands in a file's place; nothing where it is a file."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        return "no file of that name"
+    except OSError as error:
+        return f"none that can be looked at ({error.strerror})"
+    if stat.S_ISREG(kind):
+        return ""
+    return "a directory" if stat.S_ISDIR(kind) else "something that is no regular file"
 
 
 def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -> Table:

@@ -60,7 +60,8 @@ class Shard:
                 islands = connection.execute(sql.SELECT_COVERAGE)
                 coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
                 lacking = tuple(index for index in indexes if index.name not in names)
-                return Found(
+                page_bytes = connection.pragma("page_size")
+                found = Found(
                     coverage=coverage,
                     rows=sum(rows for _, _, rows in islands),
                     lacking=lacking,
@@ -71,6 +72,20 @@ class Shard:
             if "not a database" in str(error):
                 raise Refused(f"{self.path}: expected a shard of ours, found no database; move it away") from None
             raise
+        self._check_end(page_bytes)
+        return found
+
+    def _check_end(self, page_bytes: int) -> None:
+        """Raises Refused where the file ends within a page: SQLite would take the rest of it for zeroes in silence."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            return  # a program reads the shard just now, and the last pages may still be there
+        rest = self.path.stat().st_size % page_bytes
+        if rest:
+            raise Refused(
+                f"{self.path}: expected whole pages of {page_bytes} bytes, found {rest} bytes at the end; move the "
+                "file away; the next run rebuilds this shard"
+            )
 
     def _last_row(self, connection: Connection, coverage: Sequence[RowidRange]) -> int | None:
         if not coverage:

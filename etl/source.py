@@ -104,8 +104,8 @@ class Source:
                 numbers = frame.filter(tags.is_in([TAGS["integer"], TAGS["real"]]))
                 if numbers.height:
                     raise self._error(
-                        f"the row {numbers[ROWID][0]} has a number in the TEXT column {column.name}, where SQLite stores "
-                        "none: the file is damaged; PRAGMA integrity_check tells more"
+                        f"the row {numbers[ROWID][0]} has a number in the TEXT column {column.name}, where SQLite "
+                        "stores none: the file is damaged; PRAGMA integrity_check tells more"
                     )
         return frame
 
