@@ -63,19 +63,24 @@ def _complain(error: EtlError) -> int:
 
 
 @contextmanager
-def _maybe_deaf(stream: TextIO | None) -> Iterator[None]:
+def _maybe_deaf(stream: TextIO) -> Iterator[None]:
     """Nobody may listen any more (`| head`), or the file there be on a full disk: the work and its code stand.
 
     What the stream has kept back would fail again when Python ends, so it then goes nowhere.
     """
     try:
         yield
-        if stream is not None:  # as it is where the process was started without
-            stream.flush()
+        stream.flush()
     except OSError:
-        if stream is not None:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _stand_in_for_closed_streams() -> None:
+    """A process started without standard streams would get shards for them: the next file opened takes the number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life
 
 
 def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
@@ -180,6 +185,7 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
     """
+    _stand_in_for_closed_streams()
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows goes with --demo")
     if with_demo:

@@ -63,6 +63,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             f"SOURCE_DB={path}: cannot be read now ({error}); check its permissions; if a program is writing to it, "
             "run again later; after a crash of its writer, open it once with the sqlite3 shell so that it recovers"
         ) from error
+    except UnicodeDecodeError:
+        raise _damaged(path, "a name that is no UTF-8") from None
     except sqlite3.DatabaseError as error:
         if "malformed" in str(error):
             raise _damaged(path, str(error)) from error
@@ -191,13 +193,17 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
 
 
 def _rowids(database: sqlite3.Connection, path: Path, table: Table) -> RowidRange | None:
-    """The least and the greatest rowid; both are at the tree's edges, and a search must find nothing beyond them."""
+    """The least and the greatest rowid: at the tree's edges, where a search must find them, and nothing beyond."""
     rowid, name = sql.quote(table.rowid_name), sql.quote(table.name)
-    beyond = f"EXISTS (SELECT 1 FROM {name} AS source NOT INDEXED WHERE source.{rowid}"
-    first, last, below, above = database.execute(
-        f"SELECT first, last, {beyond} < first ORDER BY source.{rowid} DESC), {beyond} > last) "
+    searched = f"EXISTS (SELECT 1 FROM {name} AS source NOT INDEXED WHERE source.{rowid}"
+    found = f"{searched} = first) AND {searched} = last)"
+    beyond = f"{searched} < first ORDER BY source.{rowid} DESC) OR {searched} > last)"
+    first, last, sound = database.execute(
+        f"SELECT first, last, {found} AND NOT ({beyond}) "
         f"FROM (SELECT (SELECT min({rowid}) FROM {name}) AS first, (SELECT max({rowid}) FROM {name}) AS last)"
     ).fetchone()
-    if below or above:
-        raise _damaged(path, "rows beyond the first or the last rowid")
-    return None if first is None else RowidRange(first, last)
+    if first is None:
+        return None
+    if not sound:
+        raise _damaged(path, "the first or the last rowid is not where a search leads")
+    return RowidRange(first, last)
