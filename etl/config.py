@@ -116,7 +116,7 @@ def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     except ValidationError as error:
         faults += [_fault(str(fault["loc"][0]), fault["input"]) for fault in error.errors()]
     if faults:
-        raise Refused("\n".join(faults))
+        raise Refused(*faults)
     return settings
 
 

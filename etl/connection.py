@@ -87,7 +87,7 @@ class _Errors:
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         if isinstance(error, adbc_driver_manager.Error):
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].replace(str(self._path.absolute()), "the file")
             raise ShardError(f"{self._path}: {self._doing} failed ({reason}); {_next_step(reason)}") from None
 
 
@@ -95,13 +95,21 @@ class ShardError(EtlError):
     """A shard file could not be read or written; caught where a file that is no database at all is expected."""
 
 
+_NEXT_STEPS = {
+    "database or disk is full": "free some disk space and run again",
+    "disk I/O error": "look at the disk and the kernel's log, and run again",
+    "is locked": "close the program that holds it and run again",
+    "database disk image is malformed": "move the file away; the next run rebuilds this shard",
+    "file is not a database": "move the file away; the next run rebuilds this shard",
+    "attempt to write a readonly database": "make the file and its directory writable and run again",
+    "unable to open database file": "make the file and its directory writable and run again",
+    "failed to open": "make the file and its directory writable and run again",
+}
+"""By SQLite's own phrases (sqlite3ErrStr in its main.c): a single word may as well be part of a name."""
+
+
 def _next_step(reason: str) -> str:
-    if "full" in reason:
-        return "free some disk space and run again"
-    if "locked" in reason:
-        return "close the program that holds it and run again"
-    if "malformed" in reason or "not a database" in reason:
-        return "move the file away; the next run rebuilds this shard"
-    if "readonly" in reason or "unable to open" in reason:
-        return "make the file and its directory writable and run again"
+    for phrase, step in _NEXT_STEPS.items():
+        if phrase in reason:
+            return step
     return "mend the cause and run again; the shard is as its last commit left it"

@@ -6,6 +6,10 @@ class EtlError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The arguments, each in one line: what is not printable in a name or path is escaped, as in a repr."""
+        return "\n".join("".join(map(_printable, str(line))) for line in self.args)
+
 
 class Refused(EtlError):
     """Settings, source or shards rule the run out; no shard has been touched: exit code 2."""
@@ -17,3 +21,7 @@ class AlreadyRunning(EtlError):
     """Another run holds the shard directory: exit code 3."""
 
     exit_code = 3
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,9 @@ class Manifest:
         try:
             self.directory.mkdir(exist_ok=True)
             with temporary.open("wb") as file:
-                frame.write_parquet(file)
+                contents = io.BytesIO()  # on a full disk Polars itself would raise an error that hides the reason
+                frame.write_parquet(contents)
+                file.write(contents.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(path)

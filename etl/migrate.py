@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -22,14 +22,18 @@ from etl.migration import Migration, Outcome
 _ENV_FILE = Path(".env")
 
 
-def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
-    """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
+def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool = False) -> int:
+    """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each.
+
+    With `force` it goes on although the disk seems too small, or the source another one than before.
+    """
     with _private_files(), Interrupt() as interrupt:
         try:
-            _say(_locked(load(environ, env_file), interrupt), interrupt)
+            outcome = _locked(load(environ, env_file), interrupt, force=force)
         except EtlError as error:
             return _complain(error)
-        return interrupt.exit_code
+        _say(outcome, interrupt)
+        return _exit_code(outcome, interrupt)
 
 
 def run_demo(rows: int, directory: Path = Path("demo")) -> int:
@@ -45,18 +49,46 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
             outcome = _locked(load(environ), interrupt)
         except EtlError as error:
             return _complain(error)
-        Console().print(_table(outcome))
+        with _maybe_deaf(sys.stdout):
+            Console().print(_table(outcome))
         _say(outcome, interrupt)
-        return interrupt.exit_code
+        return _exit_code(outcome, interrupt)
 
 
 def _complain(error: EtlError) -> int:
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    with _maybe_deaf(sys.stderr):
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
     return error.exit_code
 
 
-def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
+@contextmanager
+def _maybe_deaf(stream: TextIO) -> Iterator[None]:
+    """Nobody may listen any more (`| head`), or the file there be on a full disk: the work and its code stand.
+
+    What the stream has kept back would fail again when Python ends, so it then goes nowhere.
+    """
+    try:
+        yield
+        stream.flush()
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _stand_in_for_closed_streams() -> None:
+    """A process started without standard streams would get shards for them: the next file opened takes the number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+
+
+def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
+    """A signal that came when nothing was left to stop has stopped nothing."""
+    return 0 if outcome.is_complete else interrupt.exit_code
+
+
+def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) -> Outcome:
     started = observe.now()
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
@@ -70,7 +102,7 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
         try:
             observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop).run()
+            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, force=force).run()
         except BaseException as error:  # a panic in Rust is no Exception
             observe.failure(error)
             if isinstance(error, EtlError):
@@ -80,17 +112,21 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
             raise EtlError(
                 f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume"
             ) from None
-        observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
+        observe.event("end", exit_code=_exit_code(outcome, interrupt), rows=outcome.rows)
         return outcome
 
 
 def _say(outcome: Outcome, interrupt: Interrupt) -> None:
-    if outcome.nothing_new:
-        print("nothing new: every row of the source is in the shards")
-        return
     seconds = outcome.load_s + outcome.finish_s
     done = f"{outcome.rows:,} rows in {seconds:.1f} s ({outcome.rows / max(seconds, 1e-9):,.0f} rows/s)"
-    print(f"stopped by {interrupt.name}: {done}; run again to resume" if interrupt.name else f"done: {done}")
+    if outcome.nothing_new:
+        text = "nothing new: every row of the source is in the shards"
+    elif outcome.is_complete:
+        text = f"done: {done}"
+    else:
+        text = f"stopped by {interrupt.name}: {done}; run again to resume"
+    with _maybe_deaf(sys.stdout):
+        print(text)
 
 
 def _table(outcome: Outcome) -> RichTable:
@@ -136,6 +172,10 @@ def main(
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Go on although the disk seems too small, or the source another one than before."),
+    ] = False,
 ) -> None:
     """Move one table of an SQLite file into shard files, or bring the shards up to date.
 
@@ -145,9 +185,12 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
     """
+    _stand_in_for_closed_streams()
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows goes with --demo")
-    raise typer.Exit(run_demo(demo.ROWS if rows is None else rows) if with_demo else run(os.environ, _ENV_FILE))
+    if with_demo:
+        raise typer.Exit(run_demo(demo.ROWS if rows is None else rows))
+    raise typer.Exit(run(os.environ, _ENV_FILE, force=force))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
-from etl import budget, observe, plan, schema, sql
+from etl import budget, observe, origin, plan, preflight, schema, sql
 from etl import stock as stock_of
 from etl.books import Books
 from etl.config import Settings
@@ -20,6 +21,7 @@ from etl.manifest import Entry, Manifest
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
 from etl.progress import MEMORY_S, Watch
+from etl.rehearsal import IndexedColumns, rehearse
 from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
@@ -50,24 +52,33 @@ class Outcome:
     finish_s: float
     totals: tuple[ShardTotals, ...]
     nothing_new: bool = False
+    is_complete: bool = True
+    """Whether nothing is left to do; a signal may have come too late to stop anything."""
 
 
 class Migration:
     """One table, its shards, and the settings that bind them."""
 
-    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event, force: bool = False) -> None:
         self._settings = settings
         self._run_id = run_id
         self._stop = stop
+        self._force = force
         self._manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
 
     def run(self) -> Outcome:
         """Brings the shards to what the source holds now. Raises Refused before anything is written, or EtlError."""
         settings = self._settings
+        _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
+        _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        indexed = rehearse(table, indexes)
         shards = self._shards(table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
+        origin.check(settings.SOURCE_DB, table, shards, stock, self._each, force=self._force)
+        if not stock.is_complete:
+            self._preflight(table, rowids, shards, stock, indexed)
         # From here on it writes.
         if not self._manifest.is_sound(stock.done):
             self._mend_manifest(shards, stock)
@@ -79,11 +90,27 @@ class Migration:
         self._manifest.compact()
         loaded = time.perf_counter()
         if self._stop.is_set():
-            return Outcome(rows, loaded - start, 0.0, ())
+            return Outcome(rows, loaded - start, 0.0, (), is_complete=False)
         totals = self._finish(shards, indexes)
         finished = time.perf_counter()
+        done = [total for total in totals if total is not None]
+        if len(done) < len(totals):
+            return Outcome(rows, loaded - start, finished - loaded, (), is_complete=False)
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
-        return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, totals))
+        return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, done))
+
+    def _preflight(
+        self, table: Table, rowids: RowidRange | None, shards: Sequence[Shard], stock: Stock, indexed: IndexedColumns
+    ) -> None:
+        settings = self._settings
+        preflight.check(
+            shards,
+            stock,
+            directory=settings.SHARD_DIR,
+            writers=settings.WRITERS,
+            room=preflight.room(settings.SOURCE_DB, table, rowids, stock, indexed, writers=settings.WRITERS),
+            force=self._force,
+        )
 
     def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index]) -> int:
         """Loads what is to do; the rows of the windows that every shard then has."""
@@ -113,8 +140,8 @@ class Migration:
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))
         return watch.rows
 
-    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index]) -> list[int]:
-        """Makes every shard ready to serve, with a line on memory every now and then; each one's rows."""
+    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index]) -> list[int | None]:
+        """Makes every shard ready to serve, with a line on memory every now and then; each one's rows, as `finish`."""
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             futures = [pool.submit(shard.finish, indexes, self._stop) for shard in shards]
             while wait(futures, timeout=MEMORY_S).not_done:
@@ -158,7 +185,7 @@ class Migration:
             table=table.name,
             shards=len(stock.found),
             rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
-            done=f"{1 - stock.todo.span / rowids.span:.1%}" if rowids else "100.0%",
+            done=f"{_share_done(rowids, stock):.1%}" if rowids else "100.0%",
         )
 
     def _mend_manifest(self, shards: Sequence[Shard], stock: Stock) -> None:
@@ -199,3 +226,16 @@ class Migration:
         """The work done on each shard, as many at a time as there are writers; raises the first error."""
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             return list(pool.map(work, items))
+
+
+def _share_done(rowids: RowidRange, stock: Stock) -> float:
+    """How much of the source's rowids every shard has; what is done of rowids that the source has lost says nothing."""
+    return sum(piece.span for piece in plan.intersect(stock.done, (rowids,))) / rowids.span
+
+
+def _check_is_utf8(name: str, path: Path) -> None:
+    """SQLite and its driver take no other path."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None

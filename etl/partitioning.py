@@ -48,7 +48,8 @@ def partition(
     sentinels = np.count_nonzero(rowids == sql.sentinel_rowid(windows[0]))
     if len(real) + sentinels != len(rowids) or np.any(np.diff(rowids[real]) <= 0):
         raise EtlError(
-            f"{len(rowids) - sentinels} rows were read, {len(real)} of them in order and asked for; run again"
+            f"rowids {windows[0].first_rowid}..{windows[-1].last_rowid}: {len(rowids) - sentinels} rows were read, "
+            "not all of them in order and asked for: the source is damaged; look at it with PRAGMA integrity_check"
         )
     slots = routing_frame.slots(keys, shards)[real]
     order = np.argsort(slots, kind="stable")  # a radix sort on 16 bits; stable, so rowids stay in order within a slot

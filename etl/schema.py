@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
@@ -19,6 +21,7 @@ from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
 _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
+_OF_THE_APPLICATION = ("no such collation sequence", "no such function")
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 
@@ -33,25 +36,59 @@ def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange 
     Raises Refused where there is no such file, table or key column, or where the table is of a kind that has no
     rowid to go by; EtlError where SQLite cannot read it now.
     """
-    if not path.is_file():
-        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {_what_is_at(path)}; set SOURCE_DB")
+    with opened(path) as database:
+        table = _table(database, path, table_name, key_name)
+        return table, _rowids(database, path, table)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The source for a look at it, not while another SQLite has it open; its errors become one line each.
+
+    Raises Refused where there is no such file, or no sound database in it; EtlError where it cannot be read now.
+    """
+    found = _what_is_at(path)
+    if found:
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {found}; set SOURCE_DB")
     try:
         with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
-            table = _table(database, path, table_name, key_name)
-            return table, _rowids(database, table)
+            yield database
     except sqlite3.OperationalError as error:
+        if str(error).startswith(_OF_THE_APPLICATION):
+            raise Refused(
+                f"SOURCE_DB={path}: expected a table whose CREATE statements work in any SQLite, found one that needs "
+                f"what only its application has ({error}); migrate a copy of the table without it"
+            ) from error
         raise EtlError(
             f"SOURCE_DB={path}: cannot be read now ({error}); check its permissions; if a program is writing to it, "
             "run again later; after a crash of its writer, open it once with the sqlite3 shell so that it recovers"
         ) from error
+    except UnicodeDecodeError:
+        raise _damaged(path, "a name that is no UTF-8") from None
     except sqlite3.DatabaseError as error:
+        if "malformed" in str(error):
+            raise _damaged(path, str(error)) from error
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
 
 
+def _damaged(path: Path, found: str) -> Refused:
+    return Refused(
+        f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
+        "restore the file, or save what .recover of the sqlite3 shell can"
+    )
+
+
 def _what_is_at(path: Path) -> str:
-    if path.is_dir():
-        return "a directory"
-    return "something that is no regular file" if path.exists() else "no file of that name"
+    """What stands in a file's place; nothing where it is a file."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        return "no file of that name"
+    except OSError as error:
+        return f"none that can be looked at ({error.strerror})"
+    if stat.S_ISREG(kind):
+        return ""
+    return "a directory" if stat.S_ISDIR(kind) else "something that is no regular file"
 
 
 def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -> Table:
@@ -59,7 +96,6 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     ddl = _create_table_text(database, place, name)
     quoted = sql.quote(name)
     indexes = tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None)
-    _check_statements(place, [ddl, *(index.sql for index in indexes)])
     strict, without_rowid = database.execute(
         "SELECT strict, wr FROM pragma_table_list(?) WHERE schema = 'main' AND name = ?", (name, name)
     ).fetchone()
@@ -111,19 +147,6 @@ def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> s
     return str(ddl)
 
 
-def _check_statements(place: str, statements: list[str]) -> None:
-    """Refuses a table that no shard could be created from, such as one with a collation of the application's own."""
-    with closing(sqlite3.connect(":memory:")) as scratch:
-        for statement in statements:
-            try:
-                scratch.execute(statement)
-            except sqlite3.Error as error:
-                raise Refused(
-                    f"{place}: its CREATE statements must work in any SQLite, found one that does not ({error}); "
-                    "migrate a copy of the table without it"
-                ) from None
-
-
 def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple[str, str | None]]:
     return database.execute(
         "SELECT name, sql FROM sqlite_schema WHERE type = ? AND tbl_name = ? COLLATE NOCASE ORDER BY rowid",
@@ -169,9 +192,18 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
     return None
 
 
-def _rowids(database: sqlite3.Connection, table: Table) -> RowidRange | None:
+def _rowids(database: sqlite3.Connection, path: Path, table: Table) -> RowidRange | None:
+    """The least and the greatest rowid: at the tree's edges, where a search must find them, and nothing beyond."""
     rowid, name = sql.quote(table.rowid_name), sql.quote(table.name)
-    first, last = database.execute(
-        f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
+    searched = f"EXISTS (SELECT 1 FROM {name} AS source NOT INDEXED WHERE source.{rowid}"
+    found = f"{searched} = first) AND {searched} = last)"
+    beyond = f"{searched} < first ORDER BY source.{rowid} DESC) OR {searched} > last)"
+    first, last, sound = database.execute(
+        f"SELECT first, last, {found} AND NOT ({beyond}) "
+        f"FROM (SELECT (SELECT min({rowid}) FROM {name}) AS first, (SELECT max({rowid}) FROM {name}) AS last)"
     ).fetchone()
-    return None if first is None else RowidRange(first, last)
+    if first is None:
+        return None
+    if not sound:
+        raise _damaged(path, "the first or the last rowid is not where a search leads")
+    return RowidRange(first, last)

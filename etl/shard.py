@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from etl import budget, sql
+from etl import budget, sql, sql_rows
 from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
@@ -26,8 +26,12 @@ class Found:
     """The windows of its ledger, adjacent ones merged."""
     rows: int
     """All rows, as the ledger has them."""
+    lacking: tuple[Index, ...]
+    """The indexes that it has yet to get."""
     finished: bool
     """Whether it has its indexes and serves in WAL mode."""
+    last_row: int | None = None
+    """The greatest rowid of its windows that has a row."""
 
 
 class Shard:
@@ -54,15 +58,40 @@ class Shard:
                     return None  # a run was killed before its first commit here
                 self._check_identity(self._identity_in(connection, names))
                 islands = connection.execute(sql.SELECT_COVERAGE)
-                return Found(
-                    coverage=tuple(RowidRange(first, last) for first, last, _ in islands),
+                coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
+                lacking = tuple(index for index in indexes if index.name not in names)
+                page_bytes = connection.pragma("page_size")
+                found = Found(
+                    coverage=coverage,
                     rows=sum(rows for _, _, rows in islands),
-                    finished={index.name for index in indexes} <= names and connection.pragma("journal_mode") == "wal",
+                    lacking=lacking,
+                    finished=not lacking and connection.pragma("journal_mode") == "wal",
+                    last_row=self._last_row(connection, coverage),
                 )
         except ShardError as error:
             if "not a database" in str(error):
                 raise Refused(f"{self.path}: expected a shard of ours, found no database; move it away") from None
             raise
+        self._check_end(page_bytes)
+        return found
+
+    def _check_end(self, page_bytes: int) -> None:
+        """Raises Refused where the file ends within a page: SQLite would take the rest of it for zeroes in silence."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            return  # a program reads the shard just now, and the last pages may still be there
+        rest = self.path.stat().st_size % page_bytes
+        if rest:
+            raise Refused(
+                f"{self.path}: expected whole pages of {page_bytes} bytes, found {rest} bytes at the end; move the "
+                "file away; the next run rebuilds this shard"
+            )
+
+    def _last_row(self, connection: Connection, coverage: Sequence[RowidRange]) -> int | None:
+        if not coverage:
+            return None
+        rows = connection.execute(sql_rows.last_rowids(self._table, coverage[-1].last_rowid, rows=1))
+        return rows[0][0] if rows else None
 
     def _identity_in(self, connection: Connection, names: Collection[str]) -> Identity:
         rows = connection.execute(sql.SELECT_IDENTITY) if {sql.IDENTITY_TABLE, sql.WINDOWS_TABLE} <= set(names) else []
@@ -75,6 +104,7 @@ class Shard:
             f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(self._identity, field.name)!r} now"
             for field in fields(Identity)
             if getattr(found, field.name) != getattr(self._identity, field.name)
+            and field.name != "source"  # a file may move; its rows tell whether it is the same (`origin`)
         ]
         if differing:
             raise Refused(
@@ -120,10 +150,11 @@ class Shard:
                 connection.execute(sql.drop(index))
             connection.execute("COMMIT")
 
-    def finish(self, indexes: Sequence[Index], stop: threading.Event) -> int:
+    def finish(self, indexes: Sequence[Index], stop: threading.Event) -> int | None:
         """Creates the indexes that are missing, gathers the planner's statistics, and turns to WAL for serving.
 
-        Between two indexes of a large shard it heeds `stop`. Gives the shard's rows, as its ledger has them.
+        Between two indexes of a large shard it heeds `stop`. Gives the shard's rows, as its ledger has them, or None
+        where it was stopped before the end.
         """
         with self.connect(cache_kib=budget.cache_kib(1)) as connection:
             if not self._has_pages():
@@ -134,12 +165,12 @@ class Shard:
             missing = [index for index in indexes if index.name not in names]
             small = rows <= budget.INDEXED_AT_ONCE_ROWS
             if stop.is_set() and missing:
-                return rows
+                return None
             if small:
                 connection.execute("BEGIN IMMEDIATE")
             for index in missing:
                 if stop.is_set() and not small:
-                    return rows
+                    return None
                 connection.execute(index.sql)
             connection.pragma("optimize", _OPTIMIZE)
             if small:

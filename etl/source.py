@@ -17,14 +17,18 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from etl import plan, sql
+from etl import plan, sql, sql_rows
 from etl.errors import EtlError
-from etl.lanes import ROWID, first_lanes
-from etl.model import Batch, Lane, RowidRange, Table
+from etl.lanes import ROWID, TAGS, first_lanes
+from etl.model import Affinity, Batch, Lane, RowidRange, Table
 from etl.schema import read_only_uri
+from etl.walk import Walk
 
 MAX_RESULT_COLUMNS = 2000
 """SQLite's limit (SQLITE_MAX_COLUMN), compiled into connectorx."""
+
+_READS = 3
+"""A batch whose rows do not adjoin is read again: a program may just have deleted or inserted one there."""
 
 _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
@@ -45,6 +49,7 @@ class Source:
         self.path = path
         self.table = table
         self.lanes = first_lanes(table)
+        self._walk = Walk(table)
         self._uri = "sqlite://" + url_quote(read_only_uri(path), safe="")
 
     @property
@@ -61,8 +66,20 @@ class Source:
         """The batch's rows in rowid order: `rowid` Int64, then the lanes' columns; sentinel rows are still among them.
 
         A cell that its lane cannot carry widens that column, and every other that has such cells here, to the exact
-        lane; then the batch is read again.
+        lane; then the batch is read again. Raises EtlError where a damaged file hides rows between two reads.
         """
+        for attempt in range(_READS):
+            frame = self._read(batch)
+            steps = self._walk.steps(batch.partitions, frame[ROWID].to_numpy(), anew=attempt > 0)
+            if not self._query([sql_rows.breaks(self.table, steps)]).column(0)[0].as_py():
+                self._walk.advance(steps)
+                return frame
+        raise self._error(
+            f"rowids {batch.windows[0].first_rowid}..{batch.windows[-1].last_rowid}: the rows there do not follow each "
+            "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
+        )
+
+    def _read(self, batch: Batch) -> pl.DataFrame:
         while True:
             if self.lanes.width > MAX_RESULT_COLUMNS:
                 raise self._error(
@@ -70,7 +87,7 @@ class Source:
                     f"for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
                 )
             try:
-                return _in_rowid_order(self._query_in_halves(batch.partitions))
+                return self._checked(_in_rowid_order(self._query_in_halves(batch.partitions)))
             except _CellRefused as refused:
                 position = self.lanes.position_of(refused.result_column)
                 if position is None or self.lanes.lanes[position] is Lane.EXACT:
@@ -78,6 +95,19 @@ class Source:
                 self.lanes = self.lanes.widened(position)
                 for misfit in self._misfits(batch):
                     self.lanes = self.lanes.widened(misfit)
+
+    def _checked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame, unless a TEXT column has a number: no sound file has, and a shard would make a text of it."""
+        for position, column in enumerate(self.table.carried):
+            if column.affinity is Affinity.TEXT and self.lanes.lanes[position] is Lane.EXACT:
+                tags = frame[self.lanes.frame_columns(position)[0]]
+                numbers = frame.filter(tags.is_in([TAGS["integer"], TAGS["real"]]))
+                if numbers.height:
+                    raise self._error(
+                        f"the row {numbers[ROWID][0]} has a number in the TEXT column {column.name}, where SQLite "
+                        "stores none: the file is damaged; PRAGMA integrity_check tells more"
+                    )
+        return frame
 
     def _misfits(self, batch: Batch) -> list[int]:
         """The positions of columns that have a cell in the batch which their lane cannot carry."""

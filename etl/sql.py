@@ -195,6 +195,17 @@ def windows_outside(coverage: Sequence[RowidRange]) -> str:
     return f"SELECT * FROM {WINDOWS_TABLE} WHERE NOT ({inside or '0'}) ORDER BY first_rowid"
 
 
+def indexed_columns(table: Table) -> str:
+    """Each index of the table with each of its columns (NULL for an expression), in order."""
+    return (
+        "SELECT list.name, info.name FROM pragma_index_list("
+        "'"
+        + table.name.replace("'", "''")
+        + "'"
+        + ") AS list, pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
+    )
+
+
 def drop(index: Index) -> str:
     """Drops an index of ours."""
     return f"DROP INDEX IF EXISTS {quote(index.name)}"

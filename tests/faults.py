@@ -1,16 +1,21 @@
-"""Faults by name: `python -m tests.faults NAME N [EFFECT]` migrates with the environment's settings, and strikes once.
+"""Faults of processes, by name, and of files and disks.
+
+`python -m tests.faults NAME N [EFFECT]` migrates with the environment's settings, and strikes once.
 
 The effect (kill, hang_up, hang or fail) comes at the Nth pass of the point NAME. Budgets are tiny there, so that a few
 thousand rows make many batches, many commits, many files of the manifest, and shards both large and small to index.
 """
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from itertools import count
@@ -19,6 +24,7 @@ from typing import Any
 from unittest.mock import patch
 
 import polars as pl
+import pytest
 
 from etl import migrate, sql
 from etl.connection import Connection
@@ -105,7 +111,11 @@ def fail() -> None:
     raise RuntimeError(MARKER)
 
 
-EFFECTS = {effect.__name__: effect for effect in (kill, hang_up, hang, fail)}
+def nothing() -> None:
+    """For a run that is only to be slow and of many steps."""
+
+
+EFFECTS = {effect.__name__: effect for effect in (kill, hang_up, hang, fail, nothing)}
 
 
 def start(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Process:
@@ -123,6 +133,76 @@ def struck(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], N
     """A whole migration in a process of its own, struck."""
     with start(environ, name, n, effect) as process:
         return finished(process)
+
+
+FORCED = ("sh", "-c", 'exec "$@" --force', "sh")
+
+
+def flipped(data: bytes, dice: random.Random, *, times: int = 1) -> bytes:
+    """The bytes with so many bits turned over, anywhere."""
+    damaged = bytearray(data)
+    for _ in range(times):
+        damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
+    return bytes(damaged)
+
+
+def _run_or_skip(*command: str | Path) -> None:
+    tried = subprocess.run(command, check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"not permitted here: {command[0]} ({tried.stderr.strip()})")
+
+
+@contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """The file can only be read, even by root."""
+    _run_or_skip("chattr", "+i", path)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system of its own, as small as asked for."""
+
+    path: Path
+
+    def resize(self, size_kib: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size_kib}k", self.path], check=True)
+
+    def fill(self, *, but_kib: int = 0) -> Path:
+        """Takes all the room there is, but for so much."""
+        hog = self.path / "hog"
+        with suppress(OSError), hog.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(hog, hog.stat().st_size - but_kib * 1024)
+        return hog
+
+
+@contextmanager
+def disk(path: Path, *, size_kib: int) -> Iterator[Disk]:
+    """A disk mounted at the path while the block runs."""
+    path.mkdir(parents=True)
+    _run_or_skip("mount", "-t", "tmpfs", "-o", f"size={size_kib}k,mode=700", "tmpfs", path)
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def states(process: Process, directory: Path, copies: Path, dice: random.Random, *, most: int) -> int:
+    """Copies the directory at random moments until the process ends, each time while it stands still; how many."""
+    taken = 0
+    while process.poll() is None and taken < most:
+        time.sleep(dice.uniform(0.01, 0.12))
+        process.send_signal(signal.SIGSTOP)
+        if directory.is_dir():
+            shutil.copytree(directory, copies / f"{taken:03d}")
+            taken += 1
+        process.send_signal(signal.SIGCONT)
+    return taken
 
 
 def main(name: str, n: str, effect: str) -> int:

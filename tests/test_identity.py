@@ -1,7 +1,6 @@
-"""What must not be resumed is refused before anything is written: other settings, another source, foreign files."""
+"""What must not be resumed is refused before anything is written: other settings, another table, foreign files."""
 
 import re
-import shutil
 
 import pytest
 
@@ -34,14 +33,6 @@ def test_a_changed_table_stops_a_resume(workplace: Workplace, capfd: pytest.Capt
     assert migrate(workplace.environ()) == 0
     workplace.script("ALTER TABLE clients ADD COLUMN later TEXT")
     assert assert_stopped(workplace.environ(), capfd)
-
-
-def test_another_source_stops_a_resume(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
-    workplace.populate(500)
-    assert migrate(workplace.environ()) == 0
-    other = shutil.copy(workplace.source, workplace.root / "other.db")
-    message = assert_stopped(workplace.environ(SOURCE_DB=other), capfd)
-    assert all(name in message for name in ("source.db", "other.db"))
 
 
 FOREIGN = {

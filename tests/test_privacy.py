@@ -1,5 +1,8 @@
 """No cell leaves the shard files, whatever happens; and what is ours only its owner can read."""
 
+import os
+import random
+import signal
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -9,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.workplace import Outcome, Workplace, shard_files
+from tests.faults import struck
+from tests.workplace import Outcome, Workplace, migrate, shard_files
 
 MARKER = "Zxq7secret"
 DDL = "CREATE TABLE IF NOT EXISTS clients (k TEXT, i INTEGER, r REAL, d DATE, n NUMERIC, u, b BLOB, t TEXT UNIQUE)"
@@ -58,11 +62,39 @@ def garble(place: Workplace) -> None:
         path.write_bytes(b"noise" * 5000)
 
 
+def replace(place: Workplace) -> None:
+    """Other rows under the same rowids."""
+    place.script(
+        f"UPDATE clients SET k = '{MARKER} other' || rowid, t = '{MARKER}' || -rowid, i = 1, r = 2, d = 3, n = 4"
+    )
+
+
+def cut(place: Workplace) -> None:
+    os.truncate(place.source, place.source.stat().st_size * 3 // 4)
+
+
+def damage(place: Workplace) -> None:
+    """Some byte of each of the source's pages but the first few."""
+    data, dice = bytearray(place.source.read_bytes()), random.Random(3)
+    for page in range(5, len(data) // 4096):
+        data[page * 4096 + dice.randrange(4096)] ^= 0x55
+    place.source.write_bytes(data)
+
+
+def block(place: Workplace) -> None:
+    (place.shards / "manifest").rename(place.root / "manifest")
+    (place.shards / "manifest").write_text("in the way")
+
+
 NEXT = NUMBERS.format(first=2001, last=4000)
 FAILURES: dict[str, tuple[Callable[[Workplace], None], int]] = {
     "a trigger": (poison, 1),
     "a collision": (collide, 1),
     "noise": (garble, 2),
+    "another source": (replace, 2),
+    "a source cut short": (cut, 2),
+    "a damaged source": (damage, 2),
+    "no place for the manifest": (block, 1),
 }
 
 
@@ -78,8 +110,8 @@ def test_a_failed_run_tells_no_cell(workplace: Workplace, harm: Callable[[Workpl
     fill(workplace, first=1, last=2000)
     good = workplace.command(workplace.environ())
     assert good.code == 0, good.err
-    harm(workplace)
     fill(workplace, first=2001, last=4000)
+    harm(workplace)
     bad = workplace.command(workplace.environ())
     assert bad.code == code, bad.err
     assert traces(workplace, good, bad) == []
@@ -104,3 +136,20 @@ def test_files_are_for_their_owner_only(workplace: Workplace) -> None:
     modes = {str(path): oct(stat.S_IMODE(path.stat().st_mode)) for path in made}
     assert len(modes) > 8
     assert modes == {name: "0o700" if Path(name).is_dir() else "0o600" for name in modes}
+
+
+@pytest.mark.parametrize(
+    ("point", "n"),
+    [("before a commit", 2), ("before a manifest file's name", 1), ("after a shard has turned to WAL", 1)],
+)
+def test_files_of_a_killed_run_tell_no_cell_and_are_for_their_owner_only(
+    workplace: Workplace, point: str, n: int
+) -> None:
+    fill(workplace, first=1, last=2000)
+    environ = workplace.environ(INDEX_COLUMNS="k,t")
+    assert struck(environ, point, n).code == -signal.SIGKILL
+    assert traces(workplace) == []
+    made = [path for path in workplace.root.rglob("*") if path != workplace.source]
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in made} == {"0o700", "0o600"}
+    assert migrate(environ) == 0
+    assert traces(workplace) == []

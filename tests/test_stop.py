@@ -177,3 +177,61 @@ def test_an_index_asked_for_later_is_made_by_the_next_run(workplace: Workplace, 
     workplace.populate(ROWS)
     assert_completed(workplace.environ(INDEX_COLUMNS="k"))
     assert_completed(workplace.environ(INDEX_COLUMNS=wanted))
+
+
+DEAF = {
+    "a closed stdout": ("sh", "-c", 'exec "$@" >&-', "sh"),
+    "a closed stderr": ("sh", "-c", 'exec "$@" 2>&-', "sh"),
+    "a stdout on a full disk": ("sh", "-c", 'exec "$@" >/dev/full', "sh"),
+    "a stderr on a full disk": ("sh", "-c", 'exec "$@" 2>/dev/full', "sh"),
+    "head": ("bash", "-c", '"$@" | head -c 0; exit ${PIPESTATUS[0]}', "bash"),
+    "head for both": ("bash", "-c", '"$@" 2>&1 | head -c 0; exit ${PIPESTATUS[0]}', "bash"),
+}
+
+
+@pytest.mark.parametrize("ears", DEAF.values(), ids=DEAF.keys())
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_run_that_nobody_listens_to_does_its_work_and_keeps_its_code(
+    workplace: Workplace, ears: tuple[str, ...], code: int
+) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k")
+    deaf = workplace.command(environ | ({"NUM_SHARDS": "none"} if code else {}), *ears)
+    assert deaf.code == code
+    assert "Traceback" not in deaf.out + deaf.err
+    assert "Exception" not in deaf.out + deaf.err
+    if not code:
+        assert faults_of(environ) == []
+
+
+def test_a_signal_that_comes_when_all_is_done_stops_nothing(workplace: Workplace) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k", WRITERS=1)
+    late = struck(environ, "after a shard has turned to WAL", 4, hang_up)
+    assert late.code == 0, late.err
+    assert late.out.startswith("done: ")
+    assert faults_of(environ) == []
+
+
+def test_a_signal_between_two_shards_indexes_says_to_run_again(workplace: Workplace) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k", WRITERS=1)
+    early = struck(environ, "after a shard has turned to WAL", 1, hang_up)
+    assert early.code == 128 + signal.SIGHUP, early.err
+    assert "run again to resume" in early.out
+    assert_completed(environ)
+
+
+def test_a_second_hangup_is_the_closing_terminals_and_aborts_nothing(workplace: Workplace) -> None:
+    workplace.populate(10 * ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k")
+    with start(environ, "after a read", 2, hang) as process:
+        await_line(process, "hanging")
+        process.send_signal(signal.SIGHUP)
+        await_line(process, "once more aborts", of_stderr=True)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert finished(process).code == 128 + signal.SIGTERM
+    assert_completed(environ)

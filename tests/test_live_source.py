@@ -1,0 +1,90 @@
+"""A source that a program goes on writing to: what it left alone arrives as it is, and nothing arrives twice."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tests.oracle import expected_shard, opened
+from tests.workplace import Workplace, error_line, migrate, shard_files
+
+ROWS = 4_000
+WRITER = """
+import random, sqlite3, sys, time
+path, rows = sys.argv[1], int(sys.argv[2])
+dice = random.Random(5)
+database = sqlite3.connect(path, timeout=60, isolation_level=None)
+print("writing", flush=True)
+while True:  # appends, and updates of even rows only: short, long, with another key
+    database.execute("BEGIN IMMEDIATE")
+    for _ in range(dice.randrange(1, 20)):
+        rowid, note = dice.randrange(1, rows // 2) * 2, "y" * dice.randrange(900)
+        database.execute("UPDATE clients SET note = ?, amount = 1.5 WHERE rowid = ?", (note, rowid))
+        database.execute("UPDATE clients SET k = ? WHERE rowid = ?", (f"+7999{dice.randrange(10**7):07d}", rowid + 2))
+        database.execute("INSERT INTO clients (k, note) VALUES (?, 'appended')", (f"+7111{dice.randrange(10**7):07d}",))
+    database.execute("COMMIT")
+    time.sleep(dice.uniform(0, 0.004))
+"""
+
+
+@contextmanager
+def written(place: Workplace) -> Iterator[None]:
+    arguments = [sys.executable, "-c", WRITER, str(place.source), str(ROWS)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        yield
+        assert process.poll() is None, "the writer must have written to the end"
+        process.kill()
+
+
+def faults_of_rows(place: Workplace, environ: dict[str, str]) -> Iterator[str]:
+    """Rows that are in no shard or in two, and those that were left alone and did not arrive as they are."""
+    query = "SELECT rowid, k, INN, note, amount FROM clients"
+    rows: dict[int, list[tuple[int, tuple[object, ...]]]] = {}
+    for number, path in enumerate(shard_files(environ)):
+        with closing(opened(path)) as database:
+            for rowid, *cells in database.execute(query):
+                rows.setdefault(rowid, []).append((number, tuple(cells)))
+            if database.execute("PRAGMA integrity_check").fetchall() != [(b"ok",)]:
+                yield f"shard {number} is not sound"
+    with closing(opened(place.source)) as source:
+        for rowid, *cells in source.execute(query):
+            found = rows.pop(rowid, [])
+            if len(found) != 1:
+                yield f"row {rowid} is in {len(found)} shards"
+            elif rowid % 2 or rowid > ROWS:  # what is appended is not updated
+                shard = expected_shard(cells[0], num_shards=3, reserved_shard=3)
+                if found != [(shard, tuple(cells))]:
+                    yield f"row {rowid} is {found}, not {cells} in shard {shard}"
+    yield from (f"row {rowid} is not the source's" for rowid in rows)
+
+
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_rows_that_a_writer_leaves_alone_arrive_as_they_are(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], journal: str
+) -> None:
+    workplace.populate(ROWS)
+    workplace.script(f"PRAGMA journal_mode = {journal}")
+    environ = workplace.environ(INDEX_COLUMNS="k", BATCH_SIZE=20)
+    with pytest.MonkeyPatch.context() as patch, written(workplace):
+        patch.setattr("etl.budget.BATCH_ROWS", 100)  # many reads, each of another moment
+        patch.setattr("etl.budget.TRANSACTION_ROWS", 100)
+        codes = [migrate(environ) for _ in range(2)]
+    err = capfd.readouterr().err
+    if any(codes):  # the writer may hold the file longer than anyone waits
+        assert set(codes) <= {0, 1}
+        assert "locked" in error_line(err)
+    assert migrate(environ) == 0
+    assert list(faults_of_rows(workplace, environ)) == []
+
+
+def test_the_check_sees_a_row_that_is_lost_doubled_or_changed(workplace: Workplace) -> None:
+    workplace.populate(100)
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    workplace.script("UPDATE clients SET note = 'changed' WHERE rowid = 51", "INSERT INTO clients (k) VALUES ('new')")
+    workplace.script("DELETE FROM clients WHERE rowid = 7")
+    assert len(list(faults_of_rows(workplace, environ))) == 3
