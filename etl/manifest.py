@@ -61,6 +61,10 @@ class Manifest:
         self._waiting: list[Entry] = []
         self._parts: list[Path] = []
 
+    def lines(self) -> pl.DataFrame:
+        """Its lines, as they are in the files that can be read."""
+        return self._read()
+
     def coverage(self) -> plan.Coverage:
         """The windows that the manifest has, adjacent ones merged; files that cannot be read count as lost."""
         windows = self._read().select("first_rowid", "last_rowid")

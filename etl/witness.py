@@ -1,0 +1,136 @@
+"""One shard as a verification sees it: looked at through ADBC, read through connectorx, checked through ADBC.
+
+Each closes the file before the next opens it: in one process a file belongs to one copy of SQLite at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from etl import budget, plan, sql
+from etl.connection import Connection
+from etl.errors import EtlError
+from etl.lanes import Lanes
+from etl.ledgers import Ledger
+from etl.model import Batch, Lane, RowidRange, Table
+from etl.readings import Portion, within
+from etl.schema import BUSY_TIMEOUT_S, read_only_uri
+from etl.source import Source
+
+WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
+SMALL_ROWS = 20_000
+"""Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
+
+_ABOUT_CELLS = ("NULL value in ", "CHECK constraint failed in ", "NUMERIC value in ", "TEXT value in ", "non-")
+"""What integrity_check says of cells that the source holds as well, whatever its own constraints say."""
+_NOT_ABOUT_CELLS = "non-unique entry in index"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a shard says of itself."""
+
+    schema: dict[str, str]
+    """Names of tables and indexes, and their CREATE statements."""
+    header: dict[str, object]
+    ledger: Ledger
+
+
+class Witness:
+    """One shard's file."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self._table = table
+
+    def look(self) -> Look:
+        """Its schema, header and ledger."""
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            schema = dict(connection.execute(sql.SELECT_SCHEMA))
+            names = ("journal_mode", "encoding", "user_version", "application_id")
+            header = {name: connection.pragma(name) for name in names}
+            return Look(schema, header, _ledger(connection))
+
+    def pieces(self, ranges: plan.Coverage, *, rows: int) -> tuple[Ledger, list[RowidRange]]:
+        """Its ledger, and these ranges cut into pieces of at most so many rows."""
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            return _ledger(connection), self._pieces(connection, ranges, rows)
+
+    def rows(self, pieces: Sequence[RowidRange], *, lanes: Lanes, expected: int) -> Iterator[Portion]:
+        """The rows of these pieces, some `expected` rows in all, beginning with these lanes.
+
+        The file is closed whenever a portion is given. Raises EtlError, naming it, where it cannot be read.
+        """
+        # A key that SQLite computes must be computed by the same copy of it on both sides.
+        if expected <= SMALL_ROWS * len(pieces) and not self._table.key.generated:
+            yield from self._small(pieces)
+            return
+        reader = _Reader(self.path, self._table)
+        reader.lanes = lanes
+        for piece in pieces:
+            frame = reader.read(Batch((piece,), plan.cut_evenly(piece, -(-piece.span // 2))))
+            yield Portion(piece, within(frame, piece), reader.lanes)
+
+    def faults(self, *, quick: bool) -> list[str]:
+        """What integrity_check or quick_check has against the file; empty means sound."""
+        with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
+            lines = [str(line) for (line,) in connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")]
+        about_cells = [line.startswith(_ABOUT_CELLS) and not line.startswith(_NOT_ABOUT_CELLS) for line in lines]
+        return [line for line, of_cells in zip(lines, about_cells, strict=True) if line != "ok" and not of_cells]
+
+    def _pieces(self, connection: Connection, ranges: plan.Coverage, rows: int) -> list[RowidRange]:
+        first, last = connection.execute(sql.ends(self._table))[0]
+        if first is None:
+            return []
+        pieces = []
+        for whole in plan.split_at_zero(plan.intersect(ranges, (RowidRange(first, last),))):
+            start = whole.first_rowid
+            for end in connection.fetch(sql.boundaries(self._table, whole, rows=rows)).column(0).to_pylist():
+                pieces.append(RowidRange(start, end))
+                start = end + 1
+            if start <= whole.last_rowid:
+                pieces.append(RowidRange(start, whole.last_rowid))
+        return pieces
+
+    def _small(self, pieces: Sequence[RowidRange]) -> Iterator[Portion]:
+        lanes = Lanes(tuple(Lane.EXACT for _ in self._table.carried))
+        for piece in pieces:
+            try:
+                with closing(sqlite3.connect(read_only_uri(self.path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+                    cursor = database.execute(sql.read(self._table, lanes, piece))
+                    names = [column[0] for column in cursor.description]
+                    columns = list(zip(*cursor.fetchall(), strict=True))
+            except sqlite3.Error as error:
+                raise _unreadable(self.path, str(error)) from None
+            frame = pl.DataFrame([_series(*each) for each in zip(names, columns, strict=True)])
+            yield Portion(piece, within(frame, piece), lanes)
+
+
+class _Reader(Source):
+    """A shard's table, read as the source's is."""
+
+    def _error(self, what: str) -> EtlError:
+        return _unreadable(self.path, what.partition(";")[0])
+
+
+def _unreadable(path: Path, reason: str) -> EtlError:
+    way_out = "close the program that holds it and run again" if "locked" in reason else WAY_OUT
+    return EtlError(f"{path}: cannot be read ({reason}); {way_out}")
+
+
+def _ledger(connection: Connection) -> Ledger:
+    lines = connection.fetch(sql.SELECT_WINDOWS)
+    return Ledger(*(column.to_numpy().astype(np.int64) for column in lines.columns))
+
+
+def _series(name: str, cells: tuple[object, ...]) -> pl.Series:
+    kind = name.rpartition("_")[2]
+    dtype = pl.Float64 if kind == "real" else pl.Binary if kind == "bytes" else pl.Int64
+    return pl.Series(name, cells, dtype=dtype)
