@@ -18,17 +18,16 @@ from etl import budget, digest, partitioning, plan, routing_frame
 from etl.bisection import Fingerprinted, classify
 from etl.errors import EtlError
 from etl.findings import FIRST_ROWIDS, Findings
+from etl.fleet import Fleet
 from etl.gauge import Gauge
 from etl.grid import Grid, Places, Tally
-from etl.lanes import ROWID
 from etl.inspection import Inspection
+from etl.lanes import ROWID
 from etl.ledgers import Ledger, Register
-from etl.manifest import Manifest
-from etl.model import Index, RowidRange, ShardMap
+from etl.model import RowidRange
 from etl.plan import Coverage
 from etl.readings import READ_ROWS, Portion, ahead, of_source
 from etl.scope import Scope
-from etl.shard import Shard
 from etl.source import Source
 from etl.transcode import Utf8
 from etl.witness import WAY_OUT, Witness
@@ -74,27 +73,24 @@ class Audit:
         self,
         source: Source,
         rowids: RowidRange | None,
-        shards: Sequence[Shard],
-        shard_map: ShardMap,
-        indexes: Sequence[Index],
-        manifest: Manifest,
+        fleet: Fleet,
+        *,
         scope: Scope,
         gauge: Gauge,
         stop: threading.Event,
     ) -> None:
         self._source = source
         self._rowids = rowids
-        self._shards = shards
-        self._map = shard_map
-        self._manifest = manifest
+        self._fleet = fleet
+        self._map = fleet.map
         self._scope = scope
         self._gauge = gauge
         self._stop = stop
-        self._witnesses = [Witness(shard.path, source.table) for shard in shards]
+        self._witnesses = [Witness(shard.path, source.table) for shard in fleet.shards]
         self._utf8 = Utf8(source.table.encoding) if source.table.encoding != "UTF-8" else None
         self._result = Result()
         self._findings = self._result.findings
-        self._inspection = Inspection(shards, self._witnesses, source.table, indexes, scope, self._findings)
+        self._inspection = Inspection(fleet, self._witnesses, source.table, scope=scope, findings=self._findings)
         self._row_bytes = 1.0
         """The mean of a source row's bytes in memory, in the heaviest portion."""
         self._suspects: set[tuple[int, int]] = set()
@@ -106,19 +102,19 @@ class Audit:
         windows = ledgers.windows()
         chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()))
         rows = int(ledgers.rows_of(chosen).sum())
-        grid = Grid(chosen, rows=rows, slots=len(self._shards))
+        grid = Grid(chosen, rows=rows, slots=len(self._fleet.shards))
         self._result.windows, self._result.grid, self._result.shards = windows, grid, len(slots)
         self._gauge.expect(2 * rows)
-        is_whole = len(slots) == len(self._shards)
-        register = Register(self._manifest, windows, self._map.shards)
+        is_whole = len(slots) == len(self._fleet.shards)
+        register = Register(self._fleet.manifest, windows, self._map.shards)
         source = self._sum_source(None if is_whole else slots)
         shards, slots = self._sum_shards(slots, register)
-        same = source.differing(shards.summed(len(self._shards)) if is_whole else shards)
+        same = source.differing(shards.summed(len(self._fleet.shards)) if is_whole else shards)
         blocks = {cell % grid.blocks for cell in same} | {block for block, _ in self._suspects}
         for block in sorted(blocks):
             self._trace(block, shards, slots)
-        if len(slots) == len(self._shards):
-            self._inspection.check_manifest(self._manifest, register, windows)
+        if len(slots) == len(self._fleet.shards):
+            self._inspection.check_manifest(register, windows)
             if self._rowids and self._scope.is_everything:
                 ahead_of = plan.split_at_zero(plan.subtract((self._rowids,), plan.union(windows)))
                 self._result.newer_rows = sum(self._source.count(piece) for piece in ahead_of)
@@ -129,7 +125,7 @@ class Audit:
     def _sum_source(self, slots: Sequence[int] | None) -> Tally:
         """The source's sums by block; given some slots, those of their rows by slot and block."""
         grid = self._result.grid
-        tally = Tally(grid.blocks * (1 if slots is None else len(self._shards)))
+        tally = Tally(grid.blocks * (1 if slots is None else len(self._fleet.shards)))
         for portion in self._heeding(ahead(of_source(self._source, grid.coverage))):
             rows = portion.frame.height
             self._row_bytes = max(self._row_bytes, portion.frame.estimated_size() / max(1, rows))
@@ -144,7 +140,7 @@ class Audit:
     def _sum_shards(self, slots: Sequence[int], register: Register) -> tuple[Tally, list[int]]:
         """The shards' sums by slot and block, and the slots that could be read to their end."""
         grid = self._result.grid
-        tally, sound = Tally(grid.blocks * len(self._shards)), []
+        tally, sound = Tally(grid.blocks * len(self._fleet.shards)), []
         counted = np.zeros(len(grid.windows), np.int64)
         ledgers: dict[int, Ledger] = {}
         checks: dict[int, Future[list[str]]] = {}
@@ -166,7 +162,7 @@ class Audit:
                         self._sum_portion(slot, portion, tally, counted)
             for slot, check in checks.items():
                 if lines := check.result():
-                    self._inspection.damaged(slot, EtlError(f"{self._shards[slot].path}: {lines[0]}; {WAY_OUT}"))
+                    self._inspection.damaged(slot, EtlError(f"{self._fleet.shards[slot].path}: {lines[0]}; {WAY_OUT}"))
         return tally, sound
 
     def _sum_portion(self, slot: int, portion: Portion, tally: Tally, counted: Places) -> None:
@@ -207,7 +203,7 @@ class Audit:
     def _trace(self, block: int, shards: Tally, slots: Sequence[int]) -> None:
         """Finds the slots, then the rows, that make a block differ."""
         grid, coverage = self._result.grid, self._result.grid.of_block(block)
-        routed = Tally(len(self._shards))
+        routed = Tally(len(self._fleet.shards))
         for portion in self._heeding(of_source(self._source, coverage)):
             found = self._fingerprinted(portion, None)
             routed.add(found.slots, found.low, found.high)

@@ -41,18 +41,22 @@ class Fingerprinted:
 
 
 def classify(
-    source: Fingerprinted, found: Fingerprinted, *, read: Collection[int], equal: Collection[int], into: Findings, grid: Grid
+    source: Fingerprinted,
+    found: Fingerprinted,
+    *,
+    read: Collection[int],
+    equal: Collection[int],
+    into: Findings,
+    grid: Grid,
 ) -> None:
     """Enters each row that differs into the findings.
 
-    `source` has all rows of the stretch, ascending; `found` those of the slots in `read`; the slots in `equal` are known
-    to hold what they should. A row of any other slot counts as not seen.
+    `source` has all rows of the stretch, ascending; `found` those of the slots in `read`; the slots in `equal` are
+    known to hold what they should. A row of any other slot counts as not seen.
     """
     at = np.searchsorted(source.rowids, found.rowids)
     at_or_last = np.minimum(at, max(0, len(source.rowids) - 1))
-    known = (
-        (source.rowids[at_or_last] == found.rowids) if len(source.rowids) else np.zeros(len(found.rowids), np.bool_)
-    )
+    known = (source.rowids[at_or_last] == found.rowids) if len(source.rowids) else np.zeros(len(found.rowids), np.bool_)
     strange = Fingerprinted(*(part[~known] for part in (found.rowids, found.slots, found.low, found.high)))
     row = at[known]
     slots, low, high = found.slots[known], found.low[known], found.high[known]

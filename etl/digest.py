@@ -9,8 +9,8 @@
     fingerprint mix(low), mix(high)
 
 A row's two numbers are mixed before rows are summed (modulo 2^64 each), so that cells that change places between
-rows or columns change the sum; a sum knows no order, and a row that is there twice counts twice. The same cells give the
-same fingerprint whatever lanes they came in. A generated column is left out: each SQLite computes its own.
+rows or columns change the sum; a sum knows no order, and a row that is there twice counts twice. The same cells give
+the same fingerprint whatever lanes they came in. A generated column is left out: each SQLite computes its own.
 """
 
 from __future__ import annotations

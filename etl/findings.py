@@ -22,6 +22,11 @@ class Rows:
     count: int = 0
     rowids: list[int] = field(default_factory=list)
 
+    @property
+    def more(self) -> str:
+        """An ellipsis where there are more than the first rowids."""
+        return ", …" if self.count > len(self.rowids) else ""
+
     def add(self, rowids: Iterable[int], count: int) -> None:
         """Takes in `count` rows, `rowids` being the first of them."""
         self.count += count
@@ -87,7 +92,7 @@ class Findings:
     def lines(self) -> list[str]:
         """The same for people."""
         lines = [
-            f"{kind}: {rows.count:,} rows; rowids {', '.join(map(str, rows.rowids))}{', …' * (rows.count > len(rows.rowids))}"
+            f"{kind}: {rows.count:,} rows; rowids {', '.join(map(str, rows.rowids))}{rows.more}"
             for kind, rows in self.rows.items()
             if rows.count
         ]

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from etl import sql
 from etl.config import Settings
 from etl.errors import Refused
-from etl.model import Identity, Table
+from etl.manifest import Manifest
+from etl.model import Identity, Index, ShardMap, Table
 from etl.routing import shard_path
 from etl.shard import Shard
 
 _MAX_NAME_BYTES = 255 - len("-journal")
 _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All shards of a table, and what is common to them."""
+
+    shards: Sequence[Shard]
+    """By slot."""
+    map: ShardMap
+    indexes: Sequence[Index]
+    """Those that every finished shard has."""
+    manifest: Manifest
+
+
+def of(settings: Settings, table: Table) -> Fleet:
+    """The fleet of these settings; nothing is opened. Raises Refused where a shard could not have its name."""
+    indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+    manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
+    return Fleet(shards(settings, table), settings.shard_map, indexes, manifest)
 
 
 def shards(settings: Settings, table: Table) -> list[Shard]:

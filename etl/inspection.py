@@ -10,12 +10,11 @@ import numpy as np
 from etl import plan
 from etl.errors import EtlError, Refused
 from etl.findings import Findings
+from etl.fleet import Fleet
 from etl.grid import Places
 from etl.ledgers import Ledger, Ledgers, Register
-from etl.manifest import Manifest
-from etl.model import Index, RowidRange, Table
+from etl.model import RowidRange, Table
 from etl.scope import Scope
-from etl.shard import Shard
 from etl.witness import WAY_OUT, Look, Witness
 
 
@@ -24,17 +23,16 @@ class Inspection:
 
     def __init__(
         self,
-        shards: Sequence[Shard],
+        fleet: Fleet,
         witnesses: Sequence[Witness],
         table: Table,
-        indexes: Sequence[Index],
+        *,
         scope: Scope,
         findings: Findings,
     ) -> None:
-        self._shards = shards
+        self._fleet = fleet
         self._witnesses = witnesses
         self._table = table
-        self._indexes = indexes
         self._scope = scope
         self._findings = findings
 
@@ -65,15 +63,15 @@ class Inspection:
 
     def _find(self, slot: int) -> EtlError | None:
         try:
-            found = self._shards[slot].find(self._indexes)
+            found = self._fleet.shards[slot].find(self._fleet.indexes)
         except EtlError as error:
             return error
-        path = self._shards[slot].path
+        path = self._fleet.shards[slot].path
         return None if found else EtlError(f"{path}: expected a shard, found none; run migrate, which builds it alone")
 
     def damaged(self, slot: int, error: EtlError) -> None:
         """Notes that a shard's whole file is to be replaced."""
-        path = str(self._shards[slot].path)
+        path = str(self._fleet.shards[slot].path)
         self._findings.note("file", path, str(error).removeprefix(f"{path}: "))
         self._findings.unsound.add(slot)
 
@@ -84,7 +82,7 @@ class Inspection:
             return error
 
     def _check_schema(self, slot: int, look: Look) -> None:
-        table, path, findings = self._table, self._shards[slot].path, self._findings
+        table, path, findings = self._table, self._fleet.shards[slot].path, self._findings
         if look.schema.get(table.name) != table.ddl:
             findings.note("schema", path, f"its CREATE TABLE is not the source's; {WAY_OUT}")
         if look.header["encoding"] != table.encoding:
@@ -93,7 +91,7 @@ class Inspection:
             if look.header[name] != expected:
                 findings.note("schema", path, f"{name} is {look.header[name]}, the source's {expected}")
                 findings.headers.add(slot)
-        wrong = [index for index in self._indexes if look.schema.get(index.name) != index.sql]
+        wrong = [index for index in self._fleet.indexes if look.schema.get(index.name) != index.sql]
         for index in wrong:
             state = "is another than promised" if index.name in look.schema else "is missing"
             findings.note("index", path, f"{index.name} {state}")
@@ -111,7 +109,7 @@ class Inspection:
         counted: Places,
     ) -> None:
         """Holds a ledger against the windows of the others, and against the rows counted in those in the scope."""
-        path = self._shards[slot].path
+        path = self._fleet.shards[slot].path
         said = ledger.rows_of(windows)
         lacking = np.flatnonzero(said < 0)
         wrong = np.flatnonzero((said >= 0) & (said != counted))
@@ -129,19 +127,19 @@ class Inspection:
                 slot, [i for i, window in enumerate(windows) if plan.intersect((window,), tuple(strange))]
             )
 
-    def check_manifest(self, manifest: Manifest, register: Register, windows: Sequence[RowidRange]) -> None:
+    def check_manifest(self, register: Register, windows: Sequence[RowidRange]) -> None:
         """Holds the manifest against all ledgers."""
-        wrong = [
-            position for position in register.wrong() if self._scope.holds(windows[position])
-        ]
+        wrong = register.wrong()
         if wrong:
             first = windows[wrong[0]]
             self._findings.note(
                 "manifest",
-                manifest.directory,
+                self._fleet.manifest.directory,
                 f"{len(wrong):,} windows are missing or wrong, first {first.first_rowid}..{first.last_rowid}",
             )
         elif not register.is_sound:
             self._findings.note(
-                "manifest", manifest.directory, "windows twice or not in every ledger, or a file not readable"
+                "manifest",
+                self._fleet.manifest.directory,
+                "windows twice or not in every ledger, or a file not readable",
             )

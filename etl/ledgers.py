@@ -1,4 +1,4 @@
-"""All shards' ledgers beside each other and beside the manifest: which windows there are, and who has them otherwise."""
+"""All shards' ledgers beside each other and the manifest: which windows there are, and who has others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from etl import plan
 from etl.grid import reference
@@ -78,7 +77,9 @@ class Ledgers:
         """The rows of each window in all ledgers together."""
         total = np.zeros(len(windows), np.int64)
         for layout, rows in self._rows.items():
-            found = Ledger(*(np.frombuffer(side, np.int64) for side in layout), rows).rows_of(windows)
+            found = Ledger(np.frombuffer(layout[0], np.int64), np.frombuffer(layout[1], np.int64), rows).rows_of(
+                windows
+            )
             total += np.maximum(found, 0)
         return total
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,17 +16,18 @@ from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.migration import Migration, Outcome
+from etl.session import complain, private_files, temporary_files_in
 
 _ENV_FILE = Path(".env")
 
 
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
     """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             _say(_locked(load(environ, env_file), interrupt), interrupt)
         except EtlError as error:
-            return _complain(error)
+            return complain(error)
         return interrupt.exit_code
 
 
@@ -39,21 +38,15 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         "SHARD_DIR": str(directory / "shards"),
         "LOG_DIR": str(directory),
     }
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             demo.make_source(directory / "clients.db", rows)
             outcome = _locked(load(environ), interrupt)
         except EtlError as error:
-            return _complain(error)
+            return complain(error)
         Console().print(_table(outcome))
         _say(outcome, interrupt)
         return interrupt.exit_code
-
-
-def _complain(error: EtlError) -> int:
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    return error.exit_code
 
 
 def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
@@ -63,7 +56,7 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
     except OSError as error:
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
     with (
-        _temporary_files_in(settings.SHARD_DIR),
+        temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
@@ -100,28 +93,6 @@ def _table(outcome: Outcome) -> RichTable:
     for total in outcome.totals:
         table.add_row(str(total.shard), f"{total.rows:,}", f"{total.bytes / 1e6:,.1f}")
     return table
-
-
-@contextmanager
-def _temporary_files_in(shard_dir: Path) -> Iterator[None]:
-    """SQLite's index builds spill to files as big as the index: beside the shards there is room for them."""
-    before = os.environ.get("SQLITE_TMPDIR")
-    os.environ["SQLITE_TMPDIR"] = before or str(shard_dir.absolute())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SQLITE_TMPDIR"]
-
-
-@contextmanager
-def _private_files() -> Iterator[None]:
-    """Every file made meanwhile is its owner's alone: mode 0600, directories 0700."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -58,7 +58,7 @@ class Scope:
 
     def ranges(self, windows: Sequence[RowidRange], chosen: plan.Coverage) -> plan.Coverage:
         """The rowids to read in a shard: also those of no window, where there should be nothing."""
-        if self.percent is not None or self.only is not None:
+        if self.percent is not None:
             return chosen
         first = MIN_ROWID if self.since is None else self.since
         left_out = plan.subtract(plan.union(windows), chosen)
