@@ -30,7 +30,7 @@ from etl.readings import READ_ROWS, Portion, ahead, of_source
 from etl.scope import Scope
 from etl.source import Source
 from etl.transcode import Utf8
-from etl.witness import WAY_OUT, Witness
+from etl.witness import Witness
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class Audit:
         tally, sound = Tally(grid.blocks * len(self._fleet.shards)), []
         counted = np.zeros(len(grid.windows), np.int64)
         ledgers: dict[int, Ledger] = {}
-        checks: dict[int, Future[list[str]]] = {}
+        checks: dict[int, Future[EtlError | None]] = {}
         with ThreadPoolExecutor(1, thread_name_prefix="etl") as checker:
             for event in self._heeding(ahead(self._shard_events(slots))):
                 match event:
@@ -155,14 +155,14 @@ class Audit:
                         self._inspection.check_ledger(slot, ledgers[slot], self._result.windows, grid.windows, counted)
                         register.compare(slot, ledgers.pop(slot).rows_of(self._result.windows))
                         if self._scope.is_everything:
-                            checks[slot] = checker.submit(self._witnesses[slot].faults, quick=self._scope.quick)
+                            checks[slot] = checker.submit(self._witnesses[slot].fault, quick=self._scope.quick)
                     case _Ended(slot, error) if error:
                         self._inspection.damaged(slot, error)
                     case (slot, Portion() as portion):
                         self._sum_portion(slot, portion, tally, counted)
             for slot, check in checks.items():
-                if lines := check.result():
-                    self._inspection.damaged(slot, EtlError(f"{self._fleet.shards[slot].path}: {lines[0]}; {WAY_OUT}"))
+                if error := check.result():
+                    self._inspection.damaged(slot, error)
         return tally, sound
 
     def _sum_portion(self, slot: int, portion: Portion, tally: Tally, counted: Places) -> None:

@@ -78,12 +78,16 @@ class Witness:
             frame = reader.read(Batch((piece,), plan.cut_evenly(piece, -(-piece.span // 2))))
             yield Portion(piece, within(frame, piece), reader.lanes)
 
-    def faults(self, *, quick: bool) -> list[str]:
-        """What integrity_check or quick_check has against the file; empty means sound."""
-        with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
-            lines = [str(line) for (line,) in connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")]
-        about_cells = [line.startswith(_ABOUT_CELLS) and not line.startswith(_NOT_ABOUT_CELLS) for line in lines]
-        return [line for line, of_cells in zip(lines, about_cells, strict=True) if line != "ok" and not of_cells]
+    def fault(self, *, quick: bool) -> EtlError | None:
+        """What integrity_check, or quick_check, has against the file."""
+        try:
+            with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
+                rows = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")
+        except EtlError as error:
+            return error
+        lines = [line for (line,) in rows if line != "ok"]
+        damage = [line for line in lines if not line.startswith(_ABOUT_CELLS) or line.startswith(_NOT_ABOUT_CELLS)]
+        return EtlError(f"{self.path}: {' '.join(damage[0].split())}; {WAY_OUT}") if damage else None
 
     def _pieces(self, connection: Connection, ranges: plan.Coverage, rows: int) -> list[RowidRange]:
         first, last = connection.execute(sql.ends(self._table))[0]
