@@ -69,21 +69,6 @@ def copy(rowid: int, *, changes: str = "note", move: bool = False) -> Callable[[
     return apply
 
 
-def swap(one: int, two: int) -> Callable[[Environ], None]:
-    """Have two rows of one shard change notes; the second is the next there with another note."""
-
-    def apply(environ: Environ) -> None:
-        path = home(environ, one)
-        spoil(
-            path,
-            "CREATE TEMP TABLE t AS SELECT rowid AS r, note FROM clients",
-            f"UPDATE clients SET note = (SELECT note FROM t WHERE r = {two}) WHERE rowid = {one}",
-            f"UPDATE clients SET note = (SELECT note FROM t WHERE r = {one}) WHERE rowid = {two}",
-        )
-
-    return apply
-
-
 def manifest_file(environ: Environ) -> Path:
     (path,) = Path(environ["SHARD_DIR"], "manifest").glob("*.parquet")
     return path
@@ -95,6 +80,10 @@ def rewrite_manifest(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable
         change(pl.read_parquet(path)).write_parquet(path)
 
     return apply
+
+
+def garble_manifest(environ: Environ) -> None:
+    manifest_file(environ).write_bytes(b"x")
 
 
 @dataclass(frozen=True)
@@ -184,7 +173,7 @@ DAMAGES = {
     "another journal": Damage(first("PRAGMA journal_mode = DELETE"), {"schema": 1}),
     "another user_version": Damage(first("PRAGMA user_version = 9", "PRAGMA application_id = 8"), {"schema": 2}),
     "a lost manifest": Damage(lambda environ: manifest_file(environ).unlink(), {"manifest": 1}),
-    "a garbled manifest": Damage(lambda environ: [None, manifest_file(environ).write_bytes(b"x")][0], {"manifest": 1}),
+    "a garbled manifest": Damage(garble_manifest, {"manifest": 1}),
     "a lost line in the manifest": Damage(rewrite_manifest(lambda frame: frame[1:]), {"manifest": 1}),
     "a line twice in the manifest": Damage(
         rewrite_manifest(lambda frame: pl.concat([frame, frame[:1]])), {"manifest": 1}

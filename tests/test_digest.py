@@ -38,7 +38,7 @@ def by_lanes(path: Path, table: Table, *, exact: bool) -> dict[int, tuple[int, i
     if exact:
         source.lanes = Lanes(tuple(Lane.EXACT for _ in table.carried))
     _, rowids = schema.look(path, table.name, table.key.name)
-    found = {}
+    found: dict[int, tuple[int, int]] = {}
     for portion in of_source(source, (rowids,) if rowids else ()):
         low, high = digest.fingerprints(portion.frame, table, portion.lanes)
         found |= dict(zip(portion.frame[ROWID], zip(low.tolist(), high.tolist(), strict=True), strict=True))

@@ -1,11 +1,10 @@
 """--repair makes any damaged set whole, writes only what differs, and may be killed at any instant."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
@@ -24,7 +23,7 @@ from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every
 from tests.faults import Point, kill
 from tests.oracle import opened
 from tests.test_privacy import MARKER, fill, traces
-from tests.test_verify import Verifier, command, finished, verify  # noqa: F401 - fixtures
+from tests.verifier import Verifier, command
 from tests.workplace import REPOSITORY, Outcome, Workplace, error_line, migrate, shard_files, snapshot
 
 POINTS = {
@@ -67,31 +66,31 @@ def written_by(environ: Environ) -> dict[str, dict[int, str]]:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_repair_makes_every_damage_good(
-    finished: dict[str, str],
+    migrated: dict[str, str],
     verify: Verifier,
     capsys: pytest.CaptureFixture[str],
-    damage: Damage,  # noqa: F811 - a fixture
+    damage: Damage,
 ) -> None:
-    damage.apply(finished)
-    said = verify(finished, Scope(quick=True), repair=True)
+    damage.apply(migrated)
+    said = verify(migrated, Scope(quick=True), repair=True)
     assert (said["exit_code"], said["outcome"], said["differences"]) == (0, "equal", {})
     assert said["repair"]["found"] == damage.counts
     assert said["repair"]["windows"] == damage.windows
-    assert verify(finished)["exit_code"] == 0
-    assert migrate(finished) == 0  # brings what the shards had lost with their ledgers
+    assert verify(migrated)["exit_code"] == 0
+    assert migrate(migrated) == 0  # brings what the shards had lost with their ledgers
     assert "nothing new" in capsys.readouterr().out or damage.counts.get("extra") == 100
-    assert faults_of(finished) == []
+    assert faults_of(migrated) == []
 
 
 def test_only_the_windows_that_differ_are_written_again(
-    finished: dict[str, str],
-    verify: Verifier,  # noqa: F811 - a fixture
+    migrated: dict[str, str],
+    verify: Verifier,
 ) -> None:
-    before = written_by(finished)
-    at(205, "UPDATE clients SET note = 'other' WHERE rowid = 205")(finished)
-    at(1501, "UPDATE clients SET note = 'other' WHERE rowid = 1501")(finished)
-    assert verify(finished, Scope(quick=True), repair=True)["repair"]["windows"] == 2
-    after = written_by(finished)
+    before = written_by(migrated)
+    at(205, "UPDATE clients SET note = 'other' WHERE rowid = 205")(migrated)
+    at(1501, "UPDATE clients SET note = 'other' WHERE rowid = 1501")(migrated)
+    assert verify(migrated, Scope(quick=True), repair=True)["repair"]["windows"] == 2
+    after = written_by(migrated)
     rewritten = [
         (name, window)
         for name, windows in after.items()
@@ -99,10 +98,10 @@ def test_only_the_windows_that_differ_are_written_again(
         if windows[window] != before[name][window]
     ]
     assert sorted(window for _, window in rewritten) == [201, 1501]
-    assert faults_of(finished) == []
+    assert faults_of(migrated) == []
 
 
-def test_cells_that_are_unique_may_have_changed_windows(workplace: Workplace, verify: Verifier) -> None:  # noqa: F811 - a fixture
+def test_cells_that_are_unique_may_have_changed_windows(workplace: Workplace, verify: Verifier) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, u TEXT UNIQUE)",
         "INSERT INTO clients WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
@@ -119,7 +118,7 @@ def test_cells_that_are_unique_may_have_changed_windows(workplace: Workplace, ve
     assert faults_of(environ) == []
 
 
-def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: Verifier) -> None:  # noqa: F811 - a fixture
+def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: Verifier) -> None:
     workplace.script("CREATE TABLE clients (k, n NUMERIC, i INTEGER)")
     rows = ("'a', 9007199254740993, 'text'", "'b', 0.5, x'00'", "7, 'x', 9e999", "NULL, NULL, -0.0", "x'ff', x'', 1")
     workplace.script(*(f"INSERT INTO clients VALUES ({row})" for row in rows))
@@ -131,47 +130,47 @@ def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: 
     assert faults_of(environ) == []
 
 
-def test_one_shard_alone_is_mended(finished: dict[str, str], verify: Verifier) -> None:  # noqa: F811 - a fixture
-    every("UPDATE clients SET note = 'other' WHERE rowid < 100")(finished)
+def test_one_shard_alone_is_mended(migrated: dict[str, str], verify: Verifier) -> None:
+    every("UPDATE clients SET note = 'other' WHERE rowid < 100")(migrated)
     one = Scope(quick=True, shards=frozenset({1}))
-    assert verify(finished, one, repair=True)["exit_code"] == 0
-    assert verify(finished, one)["exit_code"] == 0
-    assert verify(finished, Scope(quick=True))["exit_code"] == 4
-    assert verify(finished, Scope(quick=True), repair=True)["exit_code"] == 0
-    assert faults_of(finished) == []
+    assert verify(migrated, one, repair=True)["exit_code"] == 0
+    assert verify(migrated, one)["exit_code"] == 0
+    assert verify(migrated, Scope(quick=True))["exit_code"] == 4
+    assert verify(migrated, Scope(quick=True), repair=True)["exit_code"] == 0
+    assert faults_of(migrated) == []
 
 
 @pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
 def test_a_damaged_file_is_left_alone_and_the_rest_is_mended(
-    finished: dict[str, str],
+    migrated: dict[str, str],
     verify: Verifier,
-    apply: Callable[[Environ], None],  # noqa: F811 - a fixture
+    apply: Callable[[Environ], None],
 ) -> None:
-    for path in shard_files(finished)[1:]:
+    for path in shard_files(migrated)[1:]:
         spoil(path, "UPDATE clients SET note = 'other' WHERE rowid = (SELECT max(rowid) FROM clients)")
-    apply(finished)
-    damaged = snapshot(shard_files(finished)[:1]) if apply is not FILE_DAMAGES["gone"] else {}
-    said = verify(finished, repair=True)
+    apply(migrated)
+    damaged = snapshot(shard_files(migrated)[:1]) if apply is not FILE_DAMAGES["gone"] else {}
+    said = verify(migrated, repair=True)
     assert (said["exit_code"], said["differences"]) == (4, {"file": 1})
     assert said["repair"]["found"]["changed"] == 3
     assert snapshot(damaged.keys()) == damaged
-    for path in Path(finished["SHARD_DIR"]).glob("clients_shard_00.db*"):
+    for path in Path(migrated["SHARD_DIR"]).glob("clients_shard_00.db*"):
         path.rename(f"{path}.away")
-    assert migrate(finished) == 0
-    assert verify(finished)["exit_code"] == 0
-    assert faults_of(finished) == []
+    assert migrate(migrated) == 0
+    assert verify(migrated)["exit_code"] == 0
+    assert faults_of(migrated) == []
 
 
 def test_a_source_that_lacks_many_rows_is_refused_as_the_wrong_one(
     workplace: Workplace,
-    finished: dict[str, str],
-    capsys: pytest.CaptureFixture[str],  # noqa: F811 - a fixture
+    migrated: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = snapshot(shard_files(finished))
+    before = snapshot(shard_files(migrated))
     workplace.script("DELETE FROM clients WHERE rowid <= 1500")
-    assert run(finished, scope=Scope(quick=True), repair=True) == 2
+    assert run(migrated, scope=Scope(quick=True), repair=True) == 2
     assert "lacks 1,500 of the 2,000 rows" in error_line(capsys.readouterr().err)
-    assert [each.digest for each in snapshot(shard_files(finished)).values()] == [
+    assert [each.digest for each in snapshot(shard_files(migrated)).values()] == [
         each.digest for each in before.values()
     ]
 
@@ -190,17 +189,17 @@ def struck(environ: Environ, name: str, n: int) -> Outcome:
 
 @pytest.mark.parametrize(("name", "n"), KILLS)
 def test_a_repair_killed_anywhere_is_made_whole_by_the_next(
-    finished: dict[str, str],
+    migrated: dict[str, str],
     verify: Verifier,
     name: str,
-    n: int,  # noqa: F811 - a fixture
+    n: int,
 ) -> None:
     for damage in SEVERAL:
-        DAMAGES[damage].apply(finished)
-    outcome = struck(finished, name, n)
+        DAMAGES[damage].apply(migrated)
+    outcome = struck(migrated, name, n)
     assert outcome.code == -signal.SIGKILL, f"never at {name!r} {n} times: exit {outcome.code}, {outcome.err}"
-    assert verify(finished, Scope(quick=True), repair=True)["exit_code"] == 0
-    assert faults_of(finished) == []
+    assert verify(migrated, Scope(quick=True), repair=True)["exit_code"] == 0
+    assert faults_of(migrated) == []
 
 
 def test_nothing_tells_a_cell(workplace: Workplace) -> None:

@@ -3,12 +3,9 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, note
@@ -19,67 +16,25 @@ from etl.scope import Scope
 from etl.verify import run
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.tables import Table, append, build, tables
-from tests.workplace import REPOSITORY, Outcome, Workplace, error_line, migrate, shard_files, snapshot
+from tests.verifier import Verifier, command
+from tests.workplace import Workplace, error_line, migrate, shard_files, snapshot
 
 KINDS = {"missing", "extra", "changed", "misplaced", "duplicated"}
 
 
-@pytest.fixture
-def finished(workplace: Workplace) -> dict[str, str]:
-    """The settings of a finished migration."""
-    workplace.populate(ROWS)
-    environ = workplace.environ(INDEX_COLUMNS="k,INN")
-    assert migrate(environ) == 0
-    return environ
-
-
-class Verifier:
-    """Runs the command and reads what it says."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, environ: Environ, scope: Scope = Scope(), *, repair: bool = False) -> dict[str, Any]:  # noqa: B008 - a frozen value
-        self._capsys.readouterr()
-        code = run(environ, scope=scope, repair=repair, as_json=True)
-        out, err = self._capsys.readouterr()
-        assert "Traceback" not in out + err
-        said: dict[str, Any] = json.loads(out)
-        assert said["exit_code"] == code
-        return said
-
-
-@pytest.fixture
-def verify(capsys: pytest.CaptureFixture[str]) -> Verifier:
-    return Verifier(capsys)
-
-
-def command(place: Workplace, environ: Environ, *options: str) -> Outcome:
-    """The command as a process."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "etl.verify", *options],
-        cwd=place.root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Outcome(ended.returncode, ended.stdout, ended.stderr)
-
-
-def test_sound_shards_are_equal_and_stay_as_they_are(finished: dict[str, str], verify: Verifier) -> None:
-    before = {path: state.digest for path, state in snapshot(shard_files(finished)).items()}
-    said = verify(finished)
+def test_sound_shards_are_equal_and_stay_as_they_are(migrated: dict[str, str], verify: Verifier) -> None:
+    before = {path: state.digest for path, state in snapshot(shard_files(migrated)).items()}
+    said = verify(migrated)
     assert (said["exit_code"], said["outcome"], said["differences"], said["notes"]) == (0, "equal", {}, [])
     assert (said["source_rows"], said["shard_rows"], said["shards"], said["windows"]) == (ROWS, ROWS, 4, ROWS // 100)
-    assert {path: state.digest for path, state in snapshot(shard_files(finished)).items()} == before
-    assert json.loads(Path(finished["SHARD_DIR"], "verify.json").read_text())["outcome"] == "equal"
+    assert {path: state.digest for path, state in snapshot(shard_files(migrated)).items()} == before
+    assert json.loads(Path(migrated["SHARD_DIR"], "verify.json").read_text())["outcome"] == "equal"
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_every_damage_is_found_and_named(finished: dict[str, str], verify: Verifier, damage: Damage) -> None:
-    damage.apply(finished)
-    said = verify(finished, Scope(quick=True))
+def test_every_damage_is_found_and_named(migrated: dict[str, str], verify: Verifier, damage: Damage) -> None:
+    damage.apply(migrated)
+    said = verify(migrated, Scope(quick=True))
     assert said["exit_code"] == 4
     assert said["differences"] == damage.counts
     assert said["rows"].keys() == KINDS
@@ -89,10 +44,10 @@ def test_every_damage_is_found_and_named(finished: dict[str, str], verify: Verif
 
 @pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
 def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
-    finished: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
+    migrated: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
 ) -> None:
-    apply(finished)
-    said = verify(finished)
+    apply(migrated)
+    said = verify(migrated)
     assert said["exit_code"] == 4
     assert said["differences"] == {"file": 1}
     (file,) = said["notes"]
@@ -100,19 +55,19 @@ def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
     assert re.search("move (it|the file) away|run migrate", file["text"])
 
 
-def test_damage_in_other_shards_is_found_beside_a_damaged_file(finished: dict[str, str], verify: Verifier) -> None:
-    FILE_DAMAGES["gone"](finished)
-    DAMAGES["damage in two far windows"].apply(finished)
-    said = verify(finished, Scope(quick=True))
+def test_damage_in_other_shards_is_found_beside_a_damaged_file(migrated: dict[str, str], verify: Verifier) -> None:
+    FILE_DAMAGES["gone"](migrated)
+    DAMAGES["damage in two far windows"].apply(migrated)
+    said = verify(migrated, Scope(quick=True))
     assert said["differences"]["file"] == 1
     assert 0 < said["differences"]["changed"] <= 2
     assert "missing" not in said["differences"]
 
 
 def test_where_every_shard_is_of_other_settings_it_is_refused(
-    finished: dict[str, str], capsys: pytest.CaptureFixture[str]
+    migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(finished | {"NUM_SHARDS": "2"}) == 2
+    assert run(migrated | {"NUM_SHARDS": "2"}) == 2
     assert "made under other settings" in error_line(capsys.readouterr().err)
 
 
@@ -122,34 +77,34 @@ def test_without_shards_it_is_refused(workplace: Workplace, capsys: pytest.Captu
     assert "run migrate" in error_line(capsys.readouterr().err)
 
 
-def test_an_unknown_shard_is_refused(finished: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(finished, scope=Scope(shards=frozenset({9}))) == 2
+def test_an_unknown_shard_is_refused(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(migrated, scope=Scope(shards=frozenset({9}))) == 2
     assert "--shard 9: expected one of 0..3" in error_line(capsys.readouterr().err)
 
 
 def test_rows_that_came_after_the_last_run_are_no_difference(
-    workplace: Workplace, finished: dict[str, str], verify: Verifier
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
 ) -> None:
     workplace.populate(30, first=ROWS + 1, seed=9)
     workplace.script("INSERT INTO clients (rowid, k) VALUES (-5, 'early')")
-    said = verify(finished)
+    said = verify(migrated)
     assert (said["exit_code"], said["newer_rows"], said["source_rows"]) == (0, 31, ROWS)
 
 
 def test_rows_changed_or_deleted_in_the_source_are_differences(
-    workplace: Workplace, finished: dict[str, str], verify: Verifier
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
 ) -> None:
     workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 5", "DELETE FROM clients WHERE rowid = 6")
-    said = verify(finished)
+    said = verify(migrated)
     assert said["differences"] == {"changed": 1, "extra": 1}
     assert said["rows"]["extra"]["first_rowids"] == [6]
 
 
-def test_one_shard_alone_is_compared(finished: dict[str, str], verify: Verifier) -> None:
-    DAMAGES["damage in two far windows"].apply(finished)
-    DAMAGES["a misplaced row"].apply(finished)
-    whole = verify(finished, Scope(quick=True))
-    parts = [verify(finished, Scope(quick=True, shards=frozenset({shard}))) for shard in range(4)]
+def test_one_shard_alone_is_compared(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["damage in two far windows"].apply(migrated)
+    DAMAGES["a misplaced row"].apply(migrated)
+    whole = verify(migrated, Scope(quick=True))
+    parts = [verify(migrated, Scope(quick=True, shards=frozenset({shard}))) for shard in range(4)]
     assert sum(part["shard_rows"] for part in parts) == sum(part["source_rows"] for part in parts) == ROWS
     assert sum(part["differences"].get("changed", 0) for part in parts) == 2
     # Its own shard alone cannot know that the row is elsewhere.
@@ -158,40 +113,40 @@ def test_one_shard_alone_is_compared(finished: dict[str, str], verify: Verifier)
     assert whole["differences"]["misplaced"] == 1
 
 
-def test_since_compares_later_windows_only(finished: dict[str, str], verify: Verifier) -> None:
-    DAMAGES["damage in two far windows"].apply(finished)
-    said = verify(finished, Scope(since=1401))
+def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["damage in two far windows"].apply(migrated)
+    said = verify(migrated, Scope(since=1401))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (600, 600, 6)
     assert said["rows"]["changed"]["first_rowids"] == [1501]
 
 
 def test_a_sample_compares_a_share_of_the_windows(
-    finished: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
+    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("etl.grid.BLOCK_ROWS", 100)
-    every("UPDATE clients SET note = 'other'")(finished)
-    said = verify(finished, Scope(percent=25.0))
+    every("UPDATE clients SET note = 'other'")(migrated)
+    said = verify(migrated, Scope(percent=25.0))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (ROWS // 4, ROWS // 4, 5)
     assert said["differences"] == {"changed": ROWS // 4}
 
 
 @pytest.mark.parametrize("most_sums", [1, 8, 40])
 def test_blocks_of_any_size_find_the_same(
-    finished: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
+    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
 ) -> None:
     monkeypatch.setattr("etl.grid.BLOCK_ROWS", 150)
     monkeypatch.setattr("etl.grid.MOST_SUMS", most_sums)
     monkeypatch.setattr("etl.readings.READ_ROWS", 280)
     monkeypatch.setattr("etl.audit.READ_ROWS", 30)
-    DAMAGES["damage in two far windows"].apply(finished)
-    DAMAGES["a row in two shards"].apply(finished)
-    said = verify(finished)
+    DAMAGES["damage in two far windows"].apply(migrated)
+    DAMAGES["a row in two shards"].apply(migrated)
+    said = verify(migrated)
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
-def test_it_is_turned_away_while_a_run_is_at_work(finished: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    with lock.exclusive(Path(finished["SHARD_DIR"]), "2024-01-02T03:04:05"):
-        assert run(finished) == 3
+def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with lock.exclusive(Path(migrated["SHARD_DIR"]), "2024-01-02T03:04:05"):
+        assert run(migrated) == 3
     assert f"pid {os.getpid()}, started 2024-01-02T03:04:05" in error_line(capsys.readouterr().err)
 
 
@@ -215,12 +170,12 @@ def test_any_table_is_equal_to_its_shards(
         assert run(environ) == 0
 
 
-def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, finished: dict[str, str]) -> None:
-    equal = command(workplace, finished)
+def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrated: dict[str, str]) -> None:
+    equal = command(workplace, migrated)
     assert (equal.code, equal.err) == (0, "")
     assert re.fullmatch(r"equal: 2,000 rows in 4 shards, 20 windows; .* s \(.* rows/s\)\n", equal.out)
-    DAMAGES["more rows than are listed"].apply(finished)
-    different = command(workplace, finished, "--quick")
+    DAMAGES["more rows than are listed"].apply(migrated)
+    different = command(workplace, migrated, "--quick")
     assert different.code == 4
     lines = different.out.splitlines()
     assert lines[0].startswith("different: 2,000 rows")
@@ -229,9 +184,9 @@ def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, finish
     assert max(map(len, lines)) <= 80
 
 
-def test_the_log_says_what_was_found(workplace: Workplace, finished: dict[str, str], verify: Verifier) -> None:
-    DAMAGES["a changed text"].apply(finished)
-    verify(finished)
+def test_the_log_says_what_was_found(workplace: Workplace, migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["a changed text"].apply(migrated)
+    verify(migrated)
     (path,) = workplace.logs.glob("logs/verify_*.log")
     events = {line["event"]: line for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     assert events["verified"]["differences"] == {"changed": 1}
