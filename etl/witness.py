@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ import polars as pl
 from etl import budget, plan, sql
 from etl.connection import Connection
 from etl.errors import EtlError
-from etl.lanes import Lanes
+from etl.lanes import ROWID, Lanes
 from etl.ledgers import Ledger
 from etl.model import Batch, Lane, RowidRange, Table
 from etl.readings import Portion, within
@@ -28,9 +29,14 @@ WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000
 """Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
 
-_ABOUT_CELLS = ("NULL value in ", "CHECK constraint failed in ", "NUMERIC value in ", "TEXT value in ", "non-")
-"""What integrity_check says of cells that the source holds as well, whatever its own constraints say."""
-_NOT_ABOUT_CELLS = "non-unique entry in index"
+_TYPES: dict[Lane, tuple[type, ...]] = {
+    Lane.INTEGER: (int,),
+    Lane.REAL: (float,),
+    Lane.TEXT: (str,),
+    Lane.BLOB: (bytes,),
+    Lane.EXACT: (int, int, float, bytes),
+}
+_DTYPES = {int: pl.Int64, float: pl.Float64, str: pl.String, bytes: pl.Binary}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Witness:
         """
         # A key that SQLite computes must be computed by the same copy of it on both sides.
         if expected <= SMALL_ROWS * len(pieces) and not self._table.key.generated:
-            yield from self._small(pieces)
+            yield from self._small(pieces, lanes)
             return
         reader = _Reader(self.path, self._table)
         reader.lanes = lanes
@@ -85,8 +91,7 @@ class Witness:
                 rows = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")
         except EtlError as error:
             return error
-        lines = [line for (line,) in rows if line != "ok"]
-        damage = [line for line in lines if not line.startswith(_ABOUT_CELLS) or line.startswith(_NOT_ABOUT_CELLS)]
+        damage = [line for (line,) in rows if line != "ok"]
         return EtlError(f"{self.path}: {' '.join(damage[0].split())}; {WAY_OUT}") if damage else None
 
     def _pieces(self, connection: Connection, ranges: plan.Coverage, rows: int) -> list[RowidRange]:
@@ -103,18 +108,34 @@ class Witness:
                 pieces.append(RowidRange(start, whole.last_rowid))
         return pieces
 
-    def _small(self, pieces: Sequence[RowidRange]) -> Iterator[Portion]:
-        lanes = Lanes(tuple(Lane.EXACT for _ in self._table.carried))
+    def _small(self, pieces: Sequence[RowidRange], lanes: Lanes) -> Iterator[Portion]:
+        """The rows as Python's own SQLite gives them, in these lanes, or all exact where a cell asks for it."""
         for piece in pieces:
-            try:
-                with closing(sqlite3.connect(read_only_uri(self.path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
-                    cursor = database.execute(sql.read(self._table, lanes, piece))
-                    names = [column[0] for column in cursor.description]
-                    columns = list(zip(*cursor.fetchall(), strict=True))
-            except sqlite3.Error as error:
-                raise _unreadable(self.path, str(error)) from None
-            frame = pl.DataFrame([_series(*each) for each in zip(names, columns, strict=True)])
+            frame = self._frame(piece, lanes)
+            if frame is None:
+                lanes = Lanes(tuple(Lane.EXACT for _ in self._table.carried))
+                frame = self._frame(piece, lanes)
+            if frame is None:
+                raise _unreadable(self.path, "cells change while they are read")
             yield Portion(piece, within(frame, piece), lanes)
+
+    def _frame(self, piece: RowidRange, lanes: Lanes) -> pl.DataFrame | None:
+        """A piece's rows; None where a cell does not fit its lane."""
+        try:
+            with closing(sqlite3.connect(read_only_uri(self.path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+                columns = list(zip(*database.execute(sql.read(self._table, lanes, piece)).fetchall(), strict=True))
+        except sqlite3.OperationalError as error:
+            if "decode" in str(error):
+                return None  # a text that is no UTF-8
+            raise _unreadable(self.path, str(error)) from None
+        except sqlite3.Error as error:
+            raise _unreadable(self.path, str(error)) from None
+        frame = {}
+        for (name, cell_type), cells in zip(_cell_types(lanes), columns, strict=True):
+            if not set(map(type, cells)) <= {cell_type, NoneType}:
+                return None
+            frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
+        return pl.DataFrame(frame)
 
 
 class _Reader(Source):
@@ -134,7 +155,8 @@ def _ledger(connection: Connection) -> Ledger:
     return Ledger(*(column.to_numpy().astype(np.int64) for column in lines.columns))
 
 
-def _series(name: str, cells: tuple[object, ...]) -> pl.Series:
-    kind = name.rpartition("_")[2]
-    dtype = pl.Float64 if kind == "real" else pl.Binary if kind == "bytes" else pl.Int64
-    return pl.Series(name, cells, dtype=dtype)
+def _cell_types(lanes: Lanes) -> Iterator[tuple[str, type]]:
+    """Each column of a frame in these lanes, and the type that Python has for its cells."""
+    yield ROWID, int
+    for position, lane in enumerate(lanes.lanes):
+        yield from zip(lanes.frame_columns(position), _TYPES[lane], strict=True)

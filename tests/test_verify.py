@@ -3,18 +3,23 @@
 import json
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
 from etl import lock
+from etl.model import Batch
 from etl.scope import Scope
+from etl.source import Source
 from etl.verify import run
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
+from tests.specimens import ACCEPTED
 from tests.tables import Table, append, build, tables
 from tests.verifier import Verifier, command
 from tests.workplace import Workplace, error_line, migrate, shard_files, snapshot
@@ -82,6 +87,13 @@ def test_an_unknown_shard_is_refused(migrated: dict[str, str], capsys: pytest.Ca
     assert "--shard 9: expected one of 0..3" in error_line(capsys.readouterr().err)
 
 
+def test_rows_that_their_own_check_refuses_are_no_damage(workplace: Workplace, verify: Verifier) -> None:
+    workplace.script(*ACCEPTED["rows their own CHECK refuses"])
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    assert verify(environ)["exit_code"] == 0
+
+
 def test_rows_that_came_after_the_last_run_are_no_difference(
     workplace: Workplace, migrated: dict[str, str], verify: Verifier
 ) -> None:
@@ -142,6 +154,20 @@ def test_blocks_of_any_size_find_the_same(
     DAMAGES["a row in two shards"].apply(migrated)
     said = verify(migrated)
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
+
+
+def test_a_signal_stops_it_with_nothing_proved(
+    migrated: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Source.read
+
+    def interrupted(source: Source, batch: Batch) -> pl.DataFrame:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read(source, batch)
+
+    monkeypatch.setattr(Source, "read", interrupted)
+    assert run(migrated) == 143
+    assert "stopped by SIGTERM: nothing is proved" in capsys.readouterr().out
 
 
 def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
