@@ -114,15 +114,15 @@ class Inspection:
         lacking = np.flatnonzero(said < 0)
         wrong = np.flatnonzero((said >= 0) & (said != counted))
         strange = [window for window in ledger.strange_to(everyones) if self._scope.holds(window)]
-        for positions, what in ((lacking, "windows are missing that other shards have"), (wrong, "counts are wrong")):
+        for positions, what in ((lacking, "lacks {} windows that others have"), (wrong, "wrong counts in {} windows")):
             if len(positions):
                 first = windows[positions[0]]
                 self._findings.note(
-                    "ledger", path, f"{len(positions):,} {what}, first {first.first_rowid}..{first.last_rowid}"
+                    "ledger", path, f"{what.format(len(positions))}, first {first.first_rowid}..{first.last_rowid}"
                 )
                 self._findings.mend(slot, map(int, positions))
         if strange:
-            self._findings.note("ledger", path, f"{len(strange):,} windows are there that other shards have otherwise")
+            self._findings.note("ledger", path, f"has {len(strange)} windows that others have otherwise")
             self._findings.mend(
                 slot, [i for i, window in enumerate(windows) if plan.intersect((window,), tuple(strange))]
             )
@@ -135,11 +135,11 @@ class Inspection:
             self._findings.note(
                 "manifest",
                 self._fleet.manifest.directory,
-                f"{len(wrong):,} windows are missing or wrong, first {first.first_rowid}..{first.last_rowid}",
+                f"lacks {len(wrong)} windows or has them wrong, first {first.first_rowid}..{first.last_rowid}",
             )
         elif not register.is_sound:
             self._findings.note(
                 "manifest",
                 self._fleet.manifest.directory,
-                "windows twice or not in every ledger, or a file not readable",
+                "has windows twice, or not in every ledger, or a file that cannot be read",
             )

@@ -71,8 +71,7 @@ class Transaction:
             pa.array([run_id] * len(windows)),
             pa.array([committed_at] * len(windows)),
         ]
-        if windows:
-            connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
+        connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
         connection.execute("COMMIT")
         self._lines, self.rows, self._begun = [], 0, False
         return windows

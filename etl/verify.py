@@ -179,7 +179,6 @@ def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: s
 def _carry_over(first: Findings, last: Findings) -> None:
     """Files that were found damaged stay so: the second verification looks at mended windows only."""
     last.notes += [note for note in first.notes if note.kind == "file" and note not in last.notes]
-    last.unsound |= first.unsound
 
 
 def _leave_word(shard_dir: Path, said: dict[str, Any]) -> None:

@@ -75,9 +75,13 @@ class Witness:
         The file is closed whenever a portion is given. Raises EtlError, naming it, where it cannot be read.
         """
         # A key that SQLite computes must be computed by the same copy of it on both sides.
-        if expected <= SMALL_ROWS * len(pieces) and not self._table.key.generated:
-            yield from self._small(pieces, lanes)
-            return
+        is_small = expected <= SMALL_ROWS * len(pieces) and not self._table.key.generated
+        yield from self._small(pieces, lanes) if is_small else self._large(pieces, lanes)
+        # Who may only read leaves -wal and -shm behind; a connection that may write takes them away as it closes.
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            connection.execute(sql.SELECT_NAMES)
+
+    def _large(self, pieces: Sequence[RowidRange], lanes: Lanes) -> Iterator[Portion]:
         reader = _Reader(self.path, self._table)
         reader.lanes = lanes
         for piece in pieces:

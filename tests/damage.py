@@ -69,6 +69,13 @@ def copy(rowid: int, *, changes: str = "note", move: bool = False) -> Callable[[
     return apply
 
 
+def misplace_and_fit(environ: Environ) -> None:
+    before, after = home(environ, 205), other(environ, 205)
+    copy(205, move=True)(environ)
+    spoil(before, "UPDATE _etl_windows SET rows = rows - 1 WHERE first_rowid = 201")
+    spoil(after, "UPDATE _etl_windows SET rows = rows + 1 WHERE first_rowid = 201")
+
+
 def manifest_file(environ: Environ) -> Path:
     (path,) = Path(environ["SHARD_DIR"], "manifest").glob("*.parquet")
     return path
@@ -136,6 +143,9 @@ DAMAGES = {
         {"extra": [-(2**63), -1, 0, 5000]},
     ),
     "a misplaced row": Damage(copy(205, move=True), {"misplaced": 1, "ledger": 2}, {"misplaced": [205]}, 1),
+    "a misplaced row, the ledgers made to fit": Damage(
+        misplace_and_fit, {"misplaced": 1, "manifest": 1}, {"misplaced": [205]}, 1
+    ),
     "a row in two shards": Damage(copy(205), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1),
     "a row in two shards, one other": Damage(
         copy(205, changes="'other'"), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from etl import lock
@@ -34,6 +34,27 @@ def test_sound_shards_are_equal_and_stay_as_they_are(migrated: dict[str, str], v
     assert (said["source_rows"], said["shard_rows"], said["shards"], said["windows"]) == (ROWS, ROWS, 4, ROWS // 100)
     assert {path: state.digest for path, state in snapshot(shard_files(migrated)).items()} == before
     assert json.loads(Path(migrated["SHARD_DIR"], "verify.json").read_text())["outcome"] == "equal"
+
+
+def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["a lost index"].apply(migrated)
+    said = verify(migrated, Scope(quick=True, shards=frozenset({0}), since=5))
+    assert said | {"finished_at": "", "seconds": 0, "source_rows": 0, "shard_rows": 0} == {
+        "outcome": "different",
+        "exit_code": 4,
+        "finished_at": "",
+        "seconds": 0,
+        "source_rows": 0,
+        "shard_rows": 0,
+        "shards": 1,
+        "windows": ROWS // 100,
+        "newer_rows": 0,
+        "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "differences": {"index": 1},
+        "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
+        "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
+        "repair": None,
+    }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
@@ -130,6 +151,7 @@ def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Ver
     said = verify(migrated, Scope(since=1401))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (600, 600, 6)
     assert said["rows"]["changed"]["first_rowids"] == [1501]
+    assert {path.suffix for path in Path(migrated["SHARD_DIR"]).glob("*_shard_*")} == {".db"}, "-wal and -shm were left"
 
 
 def test_a_sample_compares_a_share_of_the_windows(
@@ -176,6 +198,7 @@ def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], caps
     assert f"pid {os.getpid()}, started 2024-01-02T03:04:05" in error_line(capsys.readouterr().err)
 
 
+@settings(max_examples=25)
 @given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7), through_connectorx=st.booleans())
 def test_any_table_is_equal_to_its_shards(
     *, table: Table, num_shards: int, batch_size: int, through_connectorx: bool
