@@ -47,6 +47,12 @@ class Connection:
             self._cursor.execute(statement)
             return list(self._cursor.fetchall())
 
+    def fetch(self, statement: str) -> pa.Table:
+        """The statement's rows as Arrow, where there may be many (integers and text only, as above)."""
+        with self._errors(statement.split(maxsplit=2)[0]):
+            self._cursor.execute(statement)
+            return self._cursor.fetch_arrow_table()
+
     def executemany(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
         """Runs the statement for each row of an Arrow table, straight from its buffers, outside the GIL."""
         with self._errors("INSERT"):

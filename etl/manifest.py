@@ -65,6 +65,10 @@ class Manifest:
         self._waiting: list[Entry] = []
         self._parts: list[Path] = []
 
+    def lines(self) -> pl.DataFrame:
+        """Its lines, as they are in the files that can be read."""
+        return self._read(SCHEMA.names())
+
     def coverage(self) -> plan.Coverage:
         """The windows that the manifest has, adjacent ones merged; files that cannot be read count as lost."""
         return plan.union(RowidRange(*row) for row in self._read(_WINDOW).drop("table_name").iter_rows())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +17,7 @@ from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.migration import Migration, Outcome
+from etl.session import complain, maybe_deaf, private_files, say, stand_in_for_closed_streams, temporary_files_in
 
 _ENV_FILE = Path(".env")
 
@@ -27,11 +27,11 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool
 
     With `force` it goes on although the disk seems too small, or the source another one than before.
     """
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             outcome = _locked(load(environ, env_file), interrupt, force=force)
         except EtlError as error:
-            return _complain(error)
+            return complain(error)
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
 
@@ -43,44 +43,16 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         "SHARD_DIR": str(directory / "shards"),
         "LOG_DIR": str(directory),
     }
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             demo.make_source(directory / "clients.db", rows)
             outcome = _locked(load(environ), interrupt)
         except EtlError as error:
-            return _complain(error)
-        with _maybe_deaf(sys.stdout):
+            return complain(error)
+        with maybe_deaf(sys.stdout):
             Console().print(_table(outcome))
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
-
-
-def _complain(error: EtlError) -> int:
-    with _maybe_deaf(sys.stderr):
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-    return error.exit_code
-
-
-@contextmanager
-def _maybe_deaf(stream: TextIO) -> Iterator[None]:
-    """Nobody may listen any more (`| head`), or the file there be on a full disk: the work and its code stand.
-
-    What the stream has kept back would fail again when Python ends, so it then goes nowhere.
-    """
-    try:
-        yield
-        stream.flush()
-    except OSError:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def _stand_in_for_closed_streams() -> None:
-    """A process started without standard streams would get shards for them: the next file opened takes the number."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life
 
 
 def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
@@ -95,7 +67,7 @@ def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) ->
     except OSError as error:
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
     with (
-        _temporary_files_in(settings.SHARD_DIR),
+        temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
@@ -125,8 +97,7 @@ def _say(outcome: Outcome, interrupt: Interrupt) -> None:
         text = f"done: {done}"
     else:
         text = f"stopped by {interrupt.name}: {done}; run again to resume"
-    with _maybe_deaf(sys.stdout):
-        print(text)
+    say(text)
 
 
 def _table(outcome: Outcome) -> RichTable:
@@ -136,28 +107,6 @@ def _table(outcome: Outcome) -> RichTable:
     for total in outcome.totals:
         table.add_row(str(total.shard), f"{total.rows:,}", f"{total.bytes / 1e6:,.1f}")
     return table
-
-
-@contextmanager
-def _temporary_files_in(shard_dir: Path) -> Iterator[None]:
-    """SQLite's index builds spill to files as big as the index: beside the shards there is room for them."""
-    before = os.environ.get("SQLITE_TMPDIR")
-    os.environ["SQLITE_TMPDIR"] = before or str(shard_dir.absolute())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SQLITE_TMPDIR"]
-
-
-@contextmanager
-def _private_files() -> Iterator[None]:
-    """Every file made meanwhile is its owner's alone: mode 0600, directories 0700."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -185,7 +134,7 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
     """
-    _stand_in_for_closed_streams()
+    stand_in_for_closed_streams()
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows goes with --demo")
     if with_demo:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,25 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from etl import budget, observe, origin, plan, preflight, schema, sql
+from etl import budget, fleet, observe, origin, plan, preflight, schema, sql
 from etl import stock as stock_of
 from etl.books import Books
 from etl.config import Settings
 from etl.errors import Refused
 from etl.manifest import Entry, Manifest
-from etl.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.model import Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
 from etl.progress import MEMORY_S, Watch
 from etl.rehearsal import IndexedColumns, rehearse
-from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
 from etl.stock import R, Stock, T
 from etl.survey import Survey
-
-_MAX_NAME_BYTES = 255 - len("-journal")
-_MAX_PATH_BYTES = 500
-"""SQLite's own limit is 512, with -journal at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ class Migration:
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         indexed = rehearse(table, indexes)
-        shards = self._shards(table)
+        shards = fleet.shards(settings, table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
         origin.check(settings.SOURCE_DB, table, shards, stock, self._each, force=self._force)
         if not stock.is_complete:
@@ -147,30 +140,6 @@ class Migration:
             while wait(futures, timeout=MEMORY_S).not_done:
                 observe.memory()
             return [future.result() for future in futures]
-
-    def _shards(self, table: Table) -> list[Shard]:
-        settings = self._settings
-        shards = []
-        for number in settings.shard_map.shards:
-            path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
-            if len(os.fsencode(path.name)) > _MAX_NAME_BYTES or len(os.fsencode(path.absolute())) > _MAX_PATH_BYTES:
-                raise Refused(
-                    f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
-                    "shorter SHARD_DIR, or rename the table"
-                )
-            if path.exists() and path.samefile(settings.SOURCE_DB):
-                raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
-            identity = Identity(
-                source=str(settings.SOURCE_DB.resolve()),
-                source_table=table.name,
-                ddl_sha256=hashlib.sha256(table.ddl.encode("utf-8", "surrogateescape")).hexdigest(),
-                shard_key=table.key.name,
-                num_shards=settings.NUM_SHARDS,
-                reserved_shard=settings.RESERVED_SHARD,
-                shard=number,
-            )
-            shards.append(Shard(path, table, identity))
-        return shards
 
     def _announce(self, table: Table, rowids: RowidRange | None, stock: Stock) -> None:
         if table.triggers:

@@ -21,7 +21,7 @@ from etl.errors import EtlError, Refused
 if TYPE_CHECKING:
     from loguru import Message
 
-_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished"}
+_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished", "mended"}
 
 
 def now() -> datetime:
@@ -30,9 +30,9 @@ def now() -> datetime:
 
 
 @contextmanager
-def log(log_dir: Path, started: datetime) -> Iterator[Path]:
-    """Sends events to `log_dir/logs/migration_<start>.log` and the console while the block runs; gives the file."""
-    path = log_dir / "logs" / f"migration_{started:%Y%m%dT%H%M%S.%fZ}.log"
+def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterator[Path]:
+    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; gives the file."""
+    path = log_dir / "logs" / f"{name}_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)

@@ -135,6 +135,10 @@ class Source:
         row = self._query([sql.sample_bytes(self.table, self.lanes, window, step=step)]).to_pylist()[0]
         return Sample(row["rows"], row["bytes"], row["most"])
 
+    def count(self, piece: RowidRange) -> int:
+        """How many rows there are in the piece."""
+        return int(self._query([sql.count(self.table, piece)]).column("rows")[0].as_py())
+
     def _query(self, queries: Sequence[str]) -> pa.Table:
         try:
             table: pa.Table = connectorx.read_sql(self._uri, list(queries), return_type="arrow")

@@ -94,6 +94,30 @@ def misfits(table: Table, lanes: Lanes, partition: RowidRange) -> str:
     return f"SELECT {', '.join(flags)} {_rows_of(table, partition)}"
 
 
+def boundaries(table: Table, piece: RowidRange, *, rows: int) -> str:
+    """The rowid of every `rows`-th row of the piece: where it can be cut into parts of so many rows."""
+    # Everything with its owner's name, as above.
+    rowid = f"source.{quote(table.rowid_name)}"
+    step = f"ORDER BY {rowid} LIMIT 1 OFFSET {rows - 1}"
+    of_table = f"SELECT {rowid} FROM main.{quote(table.name)} AS source NOT INDEXED WHERE {rowid}"
+    return (
+        f"WITH RECURSIVE bound(r) AS (SELECT ({of_table} BETWEEN {piece.first_rowid} AND {piece.last_rowid} {step}) "
+        f"UNION ALL SELECT ({of_table} > bound.r AND {rowid} <= {piece.last_rowid} {step}) FROM bound "
+        "WHERE bound.r IS NOT NULL) SELECT r FROM bound WHERE r IS NOT NULL"
+    )
+
+
+def ends(table: Table) -> str:
+    """The least and the greatest rowid, null in a table without rows."""
+    rowid, name = quote(table.rowid_name), quote(table.name)
+    return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
+
+
+def count(table: Table, piece: RowidRange) -> str:
+    """How many rows there are in the piece."""
+    return f"SELECT count(*) AS rows {_rows_of(table, piece)}"
+
+
 def _bytes_of_row(table: Table, lanes: Lanes) -> str:
     # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
     weighty = [
@@ -178,6 +202,8 @@ INSERT_IDENTITY = f"INSERT INTO {IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 INSERT_WINDOW = f"INSERT INTO {WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
 SELECT_IDENTITY = f"SELECT * FROM {IDENTITY_TABLE}"
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
+SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND type IN ('table', 'index')"
+SELECT_WINDOWS = f"SELECT first_rowid, last_rowid, rows FROM {WINDOWS_TABLE} ORDER BY first_rowid"
 
 SELECT_COVERAGE = f"""SELECT min(first_rowid), max(last_rowid), sum(rows) FROM (
     SELECT *, sum(starts) OVER (ORDER BY first_rowid) AS island FROM (
@@ -204,6 +230,17 @@ def indexed_columns(table: Table) -> str:
         + "'"
         + ") AS list, pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
     )
+
+
+def delete_rows(table: Table, piece: RowidRange) -> str:
+    """Deletes the rows of a range from a shard."""
+    bounds = f"{piece.first_rowid} AND {piece.last_rowid}"
+    return f"DELETE FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {bounds}"
+
+
+def delete_windows(piece: RowidRange) -> str:
+    """Deletes the ledger's lines that reach into a range."""
+    return f"DELETE FROM {WINDOWS_TABLE} WHERE first_rowid <= {piece.last_rowid} AND last_rowid >= {piece.first_rowid}"
 
 
 def drop(index: Index) -> str:

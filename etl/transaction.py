@@ -45,6 +45,10 @@ class Transaction:
         """How long the oldest uncommitted window has waited."""
         return time.monotonic() - self._oldest if self._lines else 0.0
 
+    def execute(self, statement: str) -> None:
+        """Runs a statement within the transaction."""
+        self._begin().execute(statement)
+
     def insert(self, rows: pa.Table, statement: str) -> None:
         """Adds rows, sorted by rowid."""
         self._begin().executemany(statement, rows)
@@ -57,7 +61,7 @@ class Transaction:
         self._lines.append((window, rows))
 
     def commit(self, run_id: str, committed_at: str) -> tuple[RowidRange, ...]:
-        """Commits rows and lines (there must be some) together; the windows that are now done in this shard."""
+        """Commits rows and lines together; the windows that are now done in this shard."""
         connection = self._begin()
         windows = tuple(window for window, _ in self._lines)
         columns = [

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.workplace import Workplace
+from tests.damage import ROWS
+from tests.verifier import Verifier
+from tests.workplace import Workplace, migrate
 
 settings.register_profile(
     "ci",
@@ -24,3 +26,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture
 def workplace(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
+
+
+@pytest.fixture
+def migrated(workplace: Workplace) -> dict[str, str]:
+    """The settings of a finished migration."""
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k,INN")
+    assert migrate(environ) == 0
+    return environ
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verifier:
+    return Verifier(capsys)

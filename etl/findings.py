@@ -1,0 +1,101 @@
+"""What a verification finds: rows by kind, notes on ledgers and files, and what a repair has to do. Never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from etl.model import Index
+
+ROW_KINDS = ("missing", "extra", "changed", "misplaced", "duplicated")
+"""In the source and in no shard; in a shard, and not in the source or not in that shard's ledger; with other cells; in
+another shard than its key asks for; in more than one shard."""
+FIRST_ROWIDS = 20
+_NOTES_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of one kind: how many, and the least of their rowids."""
+
+    count: int = 0
+    rowids: list[int] = field(default_factory=list)
+
+    @property
+    def more(self) -> str:
+        """An ellipsis where there are more than the first rowids."""
+        return ", …" if self.count > len(self.rowids) else ""
+
+    def add(self, rowids: Iterable[int], count: int) -> None:
+        """Takes in `count` rows, `rowids` being the first of them."""
+        self.count += count
+        self.rowids = sorted({*self.rowids, *rowids})[:FIRST_ROWIDS]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A difference that is not one of rows: of a ledger, the manifest, an index, a schema or a whole file."""
+
+    kind: str
+    place: str
+    text: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """All differences of one verification."""
+
+    rows: dict[str, Rows] = field(default_factory=lambda: {kind: Rows() for kind in ROW_KINDS})
+    notes: list[Note] = field(default_factory=list)
+    windows: dict[int, set[int]] = field(default_factory=dict)
+    """Slot → the positions, in the grid, of windows to be written again."""
+    strays: set[int] = field(default_factory=set)
+    """Slots with rows outside every window."""
+    indexes: dict[int, list[Index]] = field(default_factory=dict)
+    """Slot → indexes to be built anew."""
+    headers: set[int] = field(default_factory=set)
+    """Slots whose user_version or application_id is another than the source's."""
+    unsound: set[int] = field(default_factory=set)
+    """Slots whose whole file is to be replaced: no row of theirs was compared."""
+    manifest: set[int] = field(default_factory=set)
+    """Positions of windows that the manifest lacks or has wrong."""
+    manifest_is_unsound: bool = False
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether there is no difference at all."""
+        return not self.notes and not any(rows.count for rows in self.rows.values())
+
+    def note(self, kind: str, place: object, text: str) -> None:
+        """Takes in a difference that is not one of rows."""
+        self.notes.append(Note(kind, str(place), text))
+
+    def mend(self, slot: int, windows: Iterable[int]) -> None:
+        """Has windows of a shard written again by a repair."""
+        self.windows.setdefault(slot, set()).update(windows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts and first rowids by kind, and all notes."""
+        return {
+            "rows": {kind: {"count": rows.count, "first_rowids": rows.rowids} for kind, rows in self.rows.items()},
+            "notes": [{"kind": note.kind, "place": note.place, "text": note.text} for note in self.notes],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many differences of each kind there are; kinds without any are left out."""
+        counts = {kind: rows.count for kind, rows in self.rows.items() if rows.count}
+        for note in self.notes:
+            counts[note.kind] = counts.get(note.kind, 0) + 1
+        return counts
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        lines = [
+            f"{kind}: {rows.count:,} rows; rowids {', '.join(map(str, rows.rowids))}{rows.more}"
+            for kind, rows in self.rows.items()
+            if rows.count
+        ]
+        lines += [f"{note.kind}: {note.place}: {note.text}" for note in self.notes[:_NOTES_SHOWN]]
+        rest = len(self.notes) - _NOTES_SHOWN
+        return [*lines, f"… and {rest:,} more; --json has them all"] if rest > 0 else lines

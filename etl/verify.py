@@ -1,0 +1,226 @@
+"""python -m etl.verify: proves that source and shards hold the same rows, and mends what differs."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from etl import fleet, lock, observe, schema
+from etl.audit import Audit, Result, Stopped
+from etl.config import Settings, load
+from etl.errors import EtlError, Refused
+from etl.findings import Findings
+from etl.gauge import Gauge
+from etl.interrupt import Interrupt
+from etl.mend import Mend
+from etl.model import RowidRange
+from etl.scope import Scope
+from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.source import Source
+
+DIFFERENT = 4
+"""The exit code where source and shards differ."""
+_ENV_FILE = Path(".env")
+_WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the command has to say."""
+
+    first: Result
+    last: Result
+    """The first result, or that of the verification after the repair."""
+    mended: frozenset[RowidRange] | None
+    scope: Scope
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 or 4."""
+        return 0 if self.last.findings.is_equal else DIFFERENT
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; the README has the fields."""
+        first, scope = self.first, self.scope
+        return {
+            "outcome": "different" if self.exit_code else "equal",
+            "exit_code": self.exit_code,
+            "finished_at": observe.now().isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "source_rows": first.source_rows,
+            "shard_rows": first.shard_rows,
+            "shards": first.shards,
+            "windows": len(first.grid.windows),
+            "newer_rows": first.newer_rows,
+            "scope": {
+                "quick": scope.quick,
+                "shards": sorted(scope.shards) if scope.shards is not None else None,
+                "since": scope.since,
+                "sample_percent": scope.percent,
+            },
+            "differences": self.last.findings.counts(),
+            **self.last.findings.as_json(),
+            "repair": None
+            if self.mended is None
+            else {"windows": len(self.mended), "found": first.findings.counts(), **first.findings.as_json()},
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        first, last = self.first, self.last
+        lines = []
+        if self.mended is not None:
+            lines += ["found:", *(f"  {line}" for line in first.findings.lines())]
+            lines += [f"mended: {len(self.mended):,} windows; they were verified again"]
+        rate = first.source_rows / max(self.seconds, 1e-9)
+        compared = (
+            f"{first.source_rows:,} rows in {first.shards:,} shards, {len(first.grid.windows):,} windows; "
+            f"{self.seconds:.1f} s ({rate:,.0f} rows/s)"
+        )
+        lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")
+        lines += [f"  {line}" for line in last.findings.lines()]
+        if not self.scope.is_everything:
+            lines.append("bounded by --since or --sample: the rest, and whole files, were not looked at")
+        if first.newer_rows:
+            lines.append(f"newer than the shards: {first.newer_rows:,} rows of the source; migrate brings them")
+        if self.exit_code and self.mended is None and len(last.findings.unsound) < first.shards:
+            lines.append("next: python -m etl.verify --repair")
+        return [
+            part
+            for line in lines
+            for part in textwrap.wrap(
+                line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+        ]
+
+
+def run(
+    environ: Mapping[str, str],
+    env_file: Path | None = None,
+    *,
+    scope: Scope = Scope(),  # noqa: B008 - a frozen value
+    repair: bool = False,
+    as_json: bool = False,
+) -> int:
+    """One verification with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
+    with private_files(), Interrupt() as interrupt:
+        try:
+            verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair)
+        except EtlError as error:
+            return complain(error)
+        except Stopped:
+            say(f"stopped by {interrupt.name}: nothing is proved; run again")
+            return interrupt.exit_code
+        say(json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines()))
+        return verdict.exit_code
+
+
+def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool) -> Verdict:
+    started = observe.now()
+    if not settings.SHARD_DIR.is_dir():
+        raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
+    with (
+        temporary_files_in(settings.SHARD_DIR),
+        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
+        observe.log(settings.LOG_DIR, started, name="verify") as log_path,
+    ):
+        run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
+        try:
+            observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
+            verdict = _verify(settings, scope, interrupt, run_id=run_id, repair=repair)
+        except Stopped:
+            observe.event("end", exit_code=interrupt.exit_code)
+            raise
+        except BaseException as error:  # a panic in Rust is no Exception
+            observe.failure(error)
+            if isinstance(error, EtlError):
+                observe.event("end", exit_code=error.exit_code)
+                raise
+            observe.event("end", exit_code=EtlError.exit_code)
+            raise EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again") from None
+        said = verdict.as_json()
+        observe.event("verified", **said)
+        observe.event("end", exit_code=verdict.exit_code)
+        _leave_word(settings.SHARD_DIR, said)
+        return verdict
+
+
+def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: str, repair: bool) -> Verdict:
+    start = time.perf_counter()
+    table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+    shards = fleet.of(settings, table)
+    source = Source(settings.SOURCE_DB, table)
+
+    def audit(scope: Scope) -> Result:
+        with Gauge() as gauge:
+            return Audit(source, rowids, shards, scope=scope, gauge=gauge, stop=interrupt.stop).run()
+
+    first = audit(scope)
+    seconds = time.perf_counter() - start
+    if first.findings.is_equal or not repair:
+        return Verdict(first, first, None, scope, seconds)
+    observe.event("found", **first.findings.as_json())
+    mend = Mend(source, shards, run_id=run_id, stop=interrupt.stop)
+    mended = mend.run(first)
+    last = audit(replace(scope, since=None, percent=None, only=mended))
+    _carry_over(first.findings, last.findings)
+    return Verdict(first, last, mended, scope, seconds)
+
+
+def _carry_over(first: Findings, last: Findings) -> None:
+    """Files that were found damaged stay so: the second verification looks at mended windows only."""
+    last.notes += [note for note in first.notes if note.kind == "file" and note not in last.notes]
+
+
+def _leave_word(shard_dir: Path, said: dict[str, Any]) -> None:
+    """Leaves the outcome beside the shards, for whoever asks after the last verification."""
+    path = shard_dir / "verify.json"
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise EtlError(f"{path}: cannot be written ({error.strerror}); mend the cause and run again") from None
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="quick_check of each file instead of integrity_check.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say it to a machine.")] = False,
+    shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be repeated.")] = None,
+    since: Annotated[int | None, typer.Option(help="Only windows that reach to this rowid or beyond.")] = None,
+    sample: Annotated[
+        float | None, typer.Option(help="Only so many windows of a hundred, drawn by lot.", min=0.0, max=100.0)
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Write the windows that differ again.")] = False,
+) -> None:
+    """Prove that the shards hold the rows of the source, cell for cell, each in the shard that its key asks for.
+
+    It takes the place of a run: while one is at work it exits 3 and names it, and no run begins meanwhile.
+
+    Exit codes: 0 equal, 1 failed, 2 misconfigured or refused, 3 a run is at work, 4 different, 129/130/143 stopped.
+
+    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
+    """
+    stand_in_for_closed_streams()
+    scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)
+    raise typer.Exit(run(os.environ, _ENV_FILE, scope=scope, repair=repair, as_json=as_json))
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m etl.verify")

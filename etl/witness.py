@@ -1,0 +1,166 @@
+"""One shard as a verification sees it: looked at through ADBC, read through connectorx, checked through ADBC.
+
+Each closes the file before the next opens it: in one process a file belongs to one copy of SQLite at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+
+import numpy as np
+import polars as pl
+
+from etl import budget, plan, sql
+from etl.connection import Connection
+from etl.errors import EtlError
+from etl.lanes import ROWID, Lanes
+from etl.ledgers import Ledger
+from etl.model import Batch, Lane, RowidRange, Table
+from etl.readings import Portion, within
+from etl.schema import BUSY_TIMEOUT_S, read_only_uri
+from etl.source import Source
+
+WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
+SMALL_ROWS = 20_000
+"""Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
+
+_TYPES: dict[Lane, tuple[type, ...]] = {
+    Lane.INTEGER: (int,),
+    Lane.REAL: (float,),
+    Lane.TEXT: (str,),
+    Lane.BLOB: (bytes,),
+    Lane.EXACT: (int, int, float, bytes),
+}
+_DTYPES = {int: pl.Int64, float: pl.Float64, str: pl.String, bytes: pl.Binary}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a shard says of itself."""
+
+    schema: dict[str, str]
+    """Names of tables and indexes, and their CREATE statements."""
+    header: dict[str, object]
+    ledger: Ledger
+
+
+class Witness:
+    """One shard's file."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self._table = table
+
+    def look(self) -> Look:
+        """Its schema, header and ledger."""
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            schema = dict(connection.execute(sql.SELECT_SCHEMA))
+            names = ("journal_mode", "encoding", "user_version", "application_id")
+            header = {name: connection.pragma(name) for name in names}
+            return Look(schema, header, _ledger(connection))
+
+    def pieces(self, ranges: plan.Coverage, *, rows: int) -> tuple[Ledger, list[RowidRange]]:
+        """Its ledger, and these ranges cut into pieces of at most so many rows."""
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            return _ledger(connection), self._pieces(connection, ranges, rows)
+
+    def rows(self, pieces: Sequence[RowidRange], *, lanes: Lanes, expected: int) -> Iterator[Portion]:
+        """The rows of these pieces, some `expected` rows in all, beginning with these lanes.
+
+        The file is closed whenever a portion is given. Raises EtlError, naming it, where it cannot be read.
+        """
+        # A key that SQLite computes must be computed by the same copy of it on both sides.
+        is_small = expected <= SMALL_ROWS * len(pieces) and not self._table.key.generated
+        yield from self._small(pieces, lanes) if is_small else self._large(pieces, lanes)
+        # Who may only read leaves -wal and -shm behind; a connection that may write takes them away as it closes.
+        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            connection.execute(sql.SELECT_NAMES)
+
+    def _large(self, pieces: Sequence[RowidRange], lanes: Lanes) -> Iterator[Portion]:
+        reader = _Reader(self.path, self._table)
+        reader.lanes = lanes
+        for piece in pieces:
+            frame = reader.read(Batch((piece,), plan.cut_evenly(piece, -(-piece.span // 2))))
+            yield Portion(piece, within(frame, piece), reader.lanes)
+
+    def fault(self, *, quick: bool) -> EtlError | None:
+        """What integrity_check, or quick_check, has against the file."""
+        try:
+            with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
+                rows = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")
+        except EtlError as error:
+            return error
+        damage = [line for (line,) in rows if line != "ok"]
+        return EtlError(f"{self.path}: {' '.join(damage[0].split())}; {WAY_OUT}") if damage else None
+
+    def _pieces(self, connection: Connection, ranges: plan.Coverage, rows: int) -> list[RowidRange]:
+        first, last = connection.execute(sql.ends(self._table))[0]
+        if first is None:
+            return []
+        pieces = []
+        for whole in plan.split_at_zero(plan.intersect(ranges, (RowidRange(first, last),))):
+            start = whole.first_rowid
+            for end in connection.fetch(sql.boundaries(self._table, whole, rows=rows)).column(0).to_pylist():
+                pieces.append(RowidRange(start, end))
+                start = end + 1
+            if start <= whole.last_rowid:
+                pieces.append(RowidRange(start, whole.last_rowid))
+        return pieces
+
+    def _small(self, pieces: Sequence[RowidRange], lanes: Lanes) -> Iterator[Portion]:
+        """The rows as Python's own SQLite gives them, in these lanes, or all exact where a cell asks for it."""
+        for piece in pieces:
+            frame = self._frame(piece, lanes)
+            if frame is None:
+                lanes = Lanes(tuple(Lane.EXACT for _ in self._table.carried))
+                frame = self._frame(piece, lanes)
+            if frame is None:
+                raise _unreadable(self.path, "cells change while they are read")
+            yield Portion(piece, within(frame, piece), lanes)
+
+    def _frame(self, piece: RowidRange, lanes: Lanes) -> pl.DataFrame | None:
+        """A piece's rows; None where a cell does not fit its lane."""
+        try:
+            with closing(sqlite3.connect(read_only_uri(self.path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+                columns = list(zip(*database.execute(sql.read(self._table, lanes, piece)).fetchall(), strict=True))
+        except sqlite3.OperationalError as error:
+            if "decode" in str(error):
+                return None  # a text that is no UTF-8
+            raise _unreadable(self.path, str(error)) from None
+        except sqlite3.Error as error:
+            raise _unreadable(self.path, str(error)) from None
+        frame = {}
+        for (name, cell_type), cells in zip(_cell_types(lanes), columns, strict=True):
+            if not set(map(type, cells)) <= {cell_type, NoneType}:
+                return None
+            frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
+        return pl.DataFrame(frame)
+
+
+class _Reader(Source):
+    """A shard's table, read as the source's is."""
+
+    def _error(self, what: str) -> EtlError:
+        return _unreadable(self.path, what.partition(";")[0])
+
+
+def _unreadable(path: Path, reason: str) -> EtlError:
+    way_out = "close the program that holds it and run again" if "locked" in reason else WAY_OUT
+    return EtlError(f"{path}: cannot be read ({reason}); {way_out}")
+
+
+def _ledger(connection: Connection) -> Ledger:
+    lines = connection.fetch(sql.SELECT_WINDOWS)
+    return Ledger(*(column.to_numpy().astype(np.int64) for column in lines.columns))
+
+
+def _cell_types(lanes: Lanes) -> Iterator[tuple[str, type]]:
+    """Each column of a frame in these lanes, and the type that Python has for its cells."""
+    yield ROWID, int
+    for position, lane in enumerate(lanes.lanes):
+        yield from zip(lanes.frame_columns(position), _TYPES[lane], strict=True)

@@ -1,0 +1,242 @@
+"""python -m etl.verify: every kind of damage is found and named, sound shards are equal, bounds bound the work."""
+
+import json
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from etl import lock
+from etl.model import Batch
+from etl.scope import Scope
+from etl.source import Source
+from etl.verify import run
+from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
+from tests.specimens import ACCEPTED
+from tests.tables import Table, append, build, tables
+from tests.verifier import Verifier, command
+from tests.workplace import Workplace, error_line, migrate, shard_files, snapshot
+
+KINDS = {"missing", "extra", "changed", "misplaced", "duplicated"}
+
+
+def test_sound_shards_are_equal_and_stay_as_they_are(migrated: dict[str, str], verify: Verifier) -> None:
+    before = {path: state.digest for path, state in snapshot(shard_files(migrated)).items()}
+    said = verify(migrated)
+    assert (said["exit_code"], said["outcome"], said["differences"], said["notes"]) == (0, "equal", {}, [])
+    assert (said["source_rows"], said["shard_rows"], said["shards"], said["windows"]) == (ROWS, ROWS, 4, ROWS // 100)
+    assert {path: state.digest for path, state in snapshot(shard_files(migrated)).items()} == before
+    assert json.loads(Path(migrated["SHARD_DIR"], "verify.json").read_text())["outcome"] == "equal"
+
+
+def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["a lost index"].apply(migrated)
+    said = verify(migrated, Scope(quick=True, shards=frozenset({0}), since=5))
+    assert said | {"finished_at": "", "seconds": 0, "source_rows": 0, "shard_rows": 0} == {
+        "outcome": "different",
+        "exit_code": 4,
+        "finished_at": "",
+        "seconds": 0,
+        "source_rows": 0,
+        "shard_rows": 0,
+        "shards": 1,
+        "windows": ROWS // 100,
+        "newer_rows": 0,
+        "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "differences": {"index": 1},
+        "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
+        "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
+        "repair": None,
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_every_damage_is_found_and_named(migrated: dict[str, str], verify: Verifier, damage: Damage) -> None:
+    damage.apply(migrated)
+    said = verify(migrated, Scope(quick=True))
+    assert said["exit_code"] == 4
+    assert said["differences"] == damage.counts
+    assert said["rows"].keys() == KINDS
+    for kind in KINDS:
+        assert said["rows"][kind]["first_rowids"] == damage.rowids.get(kind, []), kind
+
+
+@pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
+def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
+    migrated: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
+) -> None:
+    apply(migrated)
+    said = verify(migrated)
+    assert said["exit_code"] == 4
+    assert said["differences"] == {"file": 1}
+    (file,) = said["notes"]
+    assert file["place"].endswith("clients_shard_00.db")
+    assert re.search("move (it|the file) away|run migrate", file["text"])
+
+
+def test_damage_in_other_shards_is_found_beside_a_damaged_file(migrated: dict[str, str], verify: Verifier) -> None:
+    FILE_DAMAGES["gone"](migrated)
+    DAMAGES["damage in two far windows"].apply(migrated)
+    said = verify(migrated, Scope(quick=True))
+    assert said["differences"]["file"] == 1
+    assert 0 < said["differences"]["changed"] <= 2
+    assert "missing" not in said["differences"]
+
+
+def test_where_every_shard_is_of_other_settings_it_is_refused(
+    migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(migrated | {"NUM_SHARDS": "2"}) == 2
+    assert "made under other settings" in error_line(capsys.readouterr().err)
+
+
+def test_without_shards_it_is_refused(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    workplace.populate(10)
+    assert run(workplace.environ()) == 2
+    assert "run migrate" in error_line(capsys.readouterr().err)
+
+
+def test_an_unknown_shard_is_refused(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(migrated, scope=Scope(shards=frozenset({9}))) == 2
+    assert "--shard 9: expected one of 0..3" in error_line(capsys.readouterr().err)
+
+
+def test_rows_that_their_own_check_refuses_are_no_damage(workplace: Workplace, verify: Verifier) -> None:
+    workplace.script(*ACCEPTED["rows their own CHECK refuses"])
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    assert verify(environ)["exit_code"] == 0
+
+
+def test_rows_that_came_after_the_last_run_are_no_difference(
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
+) -> None:
+    workplace.populate(30, first=ROWS + 1, seed=9)
+    workplace.script("INSERT INTO clients (rowid, k) VALUES (-5, 'early')")
+    said = verify(migrated)
+    assert (said["exit_code"], said["newer_rows"], said["source_rows"]) == (0, 31, ROWS)
+
+
+def test_rows_changed_or_deleted_in_the_source_are_differences(
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
+) -> None:
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 5", "DELETE FROM clients WHERE rowid = 6")
+    said = verify(migrated)
+    assert said["differences"] == {"changed": 1, "extra": 1}
+    assert said["rows"]["extra"]["first_rowids"] == [6]
+
+
+def test_one_shard_alone_is_compared(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["damage in two far windows"].apply(migrated)
+    DAMAGES["a misplaced row"].apply(migrated)
+    whole = verify(migrated, Scope(quick=True))
+    parts = [verify(migrated, Scope(quick=True, shards=frozenset({shard}))) for shard in range(4)]
+    assert sum(part["shard_rows"] for part in parts) == sum(part["source_rows"] for part in parts) == ROWS
+    assert sum(part["differences"].get("changed", 0) for part in parts) == 2
+    # Its own shard alone cannot know that the row is elsewhere.
+    assert [part["rows"]["missing"]["first_rowids"] for part in parts if part["differences"].get("missing")] == [[205]]
+    assert sum(part["differences"].get("misplaced", 0) for part in parts) == 1
+    assert whole["differences"]["misplaced"] == 1
+
+
+def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["damage in two far windows"].apply(migrated)
+    said = verify(migrated, Scope(since=1401))
+    assert (said["source_rows"], said["shard_rows"], said["windows"]) == (600, 600, 6)
+    assert said["rows"]["changed"]["first_rowids"] == [1501]
+    assert {path.suffix for path in Path(migrated["SHARD_DIR"]).glob("*_shard_*")} == {".db"}, "-wal and -shm were left"
+
+
+def test_a_sample_compares_a_share_of_the_windows(
+    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.grid.BLOCK_ROWS", 100)
+    every("UPDATE clients SET note = 'other'")(migrated)
+    said = verify(migrated, Scope(percent=25.0))
+    assert (said["source_rows"], said["shard_rows"], said["windows"]) == (ROWS // 4, ROWS // 4, 5)
+    assert said["differences"] == {"changed": ROWS // 4}
+
+
+@pytest.mark.parametrize("most_sums", [1, 8, 40])
+def test_blocks_of_any_size_find_the_same(
+    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
+) -> None:
+    monkeypatch.setattr("etl.grid.BLOCK_ROWS", 150)
+    monkeypatch.setattr("etl.grid.MOST_SUMS", most_sums)
+    monkeypatch.setattr("etl.readings.READ_ROWS", 280)
+    monkeypatch.setattr("etl.audit.READ_ROWS", 30)
+    DAMAGES["damage in two far windows"].apply(migrated)
+    DAMAGES["a row in two shards"].apply(migrated)
+    said = verify(migrated)
+    assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
+
+
+def test_a_signal_stops_it_with_nothing_proved(
+    migrated: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Source.read
+
+    def interrupted(source: Source, batch: Batch) -> pl.DataFrame:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read(source, batch)
+
+    monkeypatch.setattr(Source, "read", interrupted)
+    assert run(migrated) == 143
+    assert "stopped by SIGTERM: nothing is proved" in capsys.readouterr().out
+
+
+def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with lock.exclusive(Path(migrated["SHARD_DIR"]), "2024-01-02T03:04:05"):
+        assert run(migrated) == 3
+    assert f"pid {os.getpid()}, started 2024-01-02T03:04:05" in error_line(capsys.readouterr().err)
+
+
+@settings(max_examples=25)
+@given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7), through_connectorx=st.booleans())
+def test_any_table_is_equal_to_its_shards(
+    *, table: Table, num_shards: int, batch_size: int, through_connectorx: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etl.witness.SMALL_ROWS", -1 if through_connectorx else 20_000)
+        place = Workplace(Path(directory))
+        build(table, place.source)
+        note(table.ddl)
+        environ = place.environ(
+            TABLE_NAME=table.name, SHARD_KEY=table.key, NUM_SHARDS=num_shards, BATCH_SIZE=batch_size
+        )
+        assert migrate(environ) == 0
+        assert run(environ) == 0
+        append(table, place.source)
+        assert run(environ) == 0
+        assert migrate(environ) == 0
+        assert run(environ) == 0
+
+
+def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrated: dict[str, str]) -> None:
+    equal = command(workplace, migrated)
+    assert (equal.code, equal.err) == (0, "")
+    assert re.fullmatch(r"equal: 2,000 rows in 4 shards, 20 windows; .* s \(.* rows/s\)\n", equal.out)
+    DAMAGES["more rows than are listed"].apply(migrated)
+    different = command(workplace, migrated, "--quick")
+    assert different.code == 4
+    lines = different.out.splitlines()
+    assert lines[0].startswith("different: 2,000 rows")
+    assert "  changed: 50 rows; rowids 401, 402, " in different.out
+    assert lines[-1] == "next: python -m etl.verify --repair"
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_log_says_what_was_found(workplace: Workplace, migrated: dict[str, str], verify: Verifier) -> None:
+    DAMAGES["a changed text"].apply(migrated)
+    verify(migrated)
+    (path,) = workplace.logs.glob("logs/verify_*.log")
+    events = {line["event"]: line for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    assert events["verified"]["differences"] == {"changed": 1}
+    assert events["end"]["exit_code"] == 4

@@ -1,0 +1,45 @@
+"""The verifying command, in this process or in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from etl.scope import Scope
+from etl.verify import run
+from tests.damage import Environ
+from tests.workplace import REPOSITORY, Outcome, Workplace
+
+EVERYTHING = Scope()
+
+
+class Verifier:
+    """Runs the command and reads what it says."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, environ: Environ, scope: Scope = EVERYTHING, *, repair: bool = False) -> dict[str, Any]:
+        self._capsys.readouterr()
+        code = run(environ, scope=scope, repair=repair, as_json=True)
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in out + err
+        said: dict[str, Any] = json.loads(out)
+        assert said["exit_code"] == code
+        return said
+
+
+def command(place: Workplace, environ: Environ, *options: str) -> Outcome:
+    """The command in a process of its own, on a terminal of 80 columns."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "etl.verify", *options],
+        cwd=place.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Outcome(ended.returncode, ended.stdout, ended.stderr)
