@@ -18,6 +18,14 @@ def complain(error: EtlError) -> int:
     return error.exit_code
 
 
+def say(text: str) -> None:
+    """Prints a command's result; a reader that has gone away, as `head` does, is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain as it exits
+
+
 @contextmanager
 def temporary_files_in(shard_dir: Path) -> Iterator[None]:
     """SQLite's index builds spill to files as big as the index: beside the shards there is room for them."""

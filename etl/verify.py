@@ -23,7 +23,7 @@ from etl.interrupt import Interrupt
 from etl.mend import Mend
 from etl.model import RowidRange
 from etl.scope import Scope
-from etl.session import complain, private_files, temporary_files_in
+from etl.session import complain, private_files, say, temporary_files_in
 from etl.source import Source
 
 DIFFERENT = 4
@@ -118,9 +118,9 @@ def run(
         except EtlError as error:
             return complain(error)
         except Stopped:
-            print(f"stopped by {interrupt.name}: nothing is proved; run again")
+            say(f"stopped by {interrupt.name}: nothing is proved; run again")
             return interrupt.exit_code
-        print(json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines()))
+        say(json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines()))
         return verdict.exit_code
 
 
