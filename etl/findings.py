@@ -69,7 +69,10 @@ class Findings:
 
     def note(self, kind: str, place: object, text: str) -> None:
         """Takes in a difference that is not one of rows."""
-        self.notes.append(Note(kind, str(place), text))
+        # A path's bytes need not be UTF-8; what is printed must be.
+        self.notes.append(
+            Note(kind, *(str(part).encode("utf-8", "backslashreplace").decode() for part in (place, text)))
+        )
 
     def mend(self, slot: int, windows: Iterable[int]) -> None:
         """Has windows of a shard written again by a repair."""

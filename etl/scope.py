@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class Scope:
         # Stretches as long as a block, so that a sample of small windows is still read in few, large calls.
         recent = [window for window in windows if self.since is None or window.last_rowid >= self.since]
         stretches = plan.groups(recent, Grid(recent, rows=rows, slots=1).windows_per_block)
-        wanted = -(-len(stretches) * self.percent // 100)
-        drawn = secrets.SystemRandom().sample(stretches, min(len(stretches), int(wanted)))
+        wanted = min(len(stretches), max(1, math.ceil(len(stretches) * self.percent / 100)))
+        drawn = secrets.SystemRandom().sample(stretches, wanted)
         return sorted(window for stretch in drawn for window in stretch)
 
     def ranges(self, windows: Sequence[RowidRange], chosen: plan.Coverage) -> plan.Coverage:

@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import shlex
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +25,7 @@ from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, build, tables
 from tests.verifier import Verifier, command
-from tests.workplace import Workplace, error_line, migrate, shard_files, snapshot
+from tests.workplace import REPOSITORY, Workplace, error_line, migrate, shard_files, snapshot
 
 KINDS = {"missing", "extra", "changed", "misplaced", "duplicated"}
 
@@ -231,6 +234,19 @@ def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrat
     assert "  changed: 50 rows; rowids 401, 402, " in different.out
     assert lines[-1] == "next: python -m etl.verify --repair"
     assert max(map(len, lines)) <= 80
+
+
+def test_a_reader_that_goes_away_is_no_failure(workplace: Workplace, migrated: dict[str, str]) -> None:
+    python = f"{shlex.quote(sys.executable)} -m etl.verify"
+    ended = subprocess.run(
+        ["bash", "-c", f"{python} | true; echo ${{PIPESTATUS[0]}}"],
+        cwd=workplace.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **migrated},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
 
 
 def test_the_log_says_what_was_found(workplace: Workplace, migrated: dict[str, str], verify: Verifier) -> None:
