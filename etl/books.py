@@ -54,12 +54,13 @@ class Books:
                 remaining = len(self._shard_map.shards) - len(self._begun.get(event.window, ()))
                 self._windows[event.window] = _OnItsWay(event, remaining)
             case Committed():
+                self._watch.wrote(self._shard_map.shards[event.slot], event.ms)
                 for window in event.windows:
                     self._committed(window, event.ms / len(event.windows))
 
     def tick(self) -> None:
         """Does what is due by the clock."""
-        self._watch.tick()
+        self._watch.tick(in_flight=len(self._windows))
         if self._manifest.waiting >= _FLUSH_WINDOWS or time.monotonic() - self._flushed >= _FLUSH_S:
             self._manifest.flush()
             self._flushed = time.monotonic()

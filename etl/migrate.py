@@ -13,18 +13,21 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import demo, lock, observe
+from etl import demo, lock, observe, summary
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.migration import Migration, Outcome
+from etl.pulse import Pulse
+from etl.tally import Tally
+from etl.umask import private_files
 
 _ENV_FILE = Path(".env")
 
 
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
     """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             _say(_locked(load(environ, env_file), interrupt), interrupt)
         except EtlError as error:
@@ -39,7 +42,7 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         "SHARD_DIR": str(directory / "shards"),
         "LOG_DIR": str(directory),
     }
-    with _private_files(), Interrupt() as interrupt:
+    with private_files(), Interrupt() as interrupt:
         try:
             demo.make_source(directory / "clients.db", rows)
             outcome = _locked(load(environ), interrupt)
@@ -68,20 +71,26 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
-        try:
-            observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop).run()
-        except BaseException as error:  # a panic in Rust is no Exception
-            observe.failure(error)
-            if isinstance(error, EtlError):
-                observe.event("end", exit_code=error.exit_code)
-                raise
-            observe.event("end", exit_code=EtlError.exit_code)
-            raise EtlError(
-                f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume"
-            ) from None
-        observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
+        tally = Tally()
+        with Pulse(settings, tally, run_id=run_id, started=started) as pulse:
+            try:
+                observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
+                outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally).run()
+            except BaseException as error:  # a panic in Rust is no Exception
+                observe.failure(error)
+                known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
+                observe.event("end", exit_code=known.exit_code)
+                pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
+                raise known from None
+            observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
+            done = "nothing new" if outcome.nothing_new else "done"
+            pulse.end("stopped" if interrupt.name else done, interrupt.exit_code)
+        summary.show(tally)
         return outcome
+
+
+def _unforeseen(error: BaseException, log_path: Path) -> EtlError:
+    return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
 
 
 def _say(outcome: Outcome, interrupt: Interrupt) -> None:
@@ -112,16 +121,6 @@ def _temporary_files_in(shard_dir: Path) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["SQLITE_TMPDIR"]
-
-
-@contextmanager
-def _private_files() -> Iterator[None]:
-    """Every file made meanwhile is its owner's alone: mode 0600, directories 0700."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

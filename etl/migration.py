@@ -19,16 +19,18 @@ from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
-from etl.progress import MEMORY_S, Watch
+from etl.progress import Watch
 from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
 from etl.stock import R, Stock, T
 from etl.survey import Survey
+from etl.tally import INDEX, Tally
 
 _MAX_NAME_BYTES = 255 - len("-journal")
 _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at its end."""
+_TICK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,11 @@ class Outcome:
 class Migration:
     """One table, its shards, and the settings that bind them."""
 
-    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event, tally: Tally) -> None:
         self._settings = settings
         self._run_id = run_id
         self._stop = stop
+        self._tally = tally
         self._manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
 
     def run(self) -> Outcome:
@@ -66,8 +69,11 @@ class Migration:
         settings = self._settings
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
-        shards = self._shards(table)
+        shards = self.shards(table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
+        self._tally.table = table
+        self._tally.last_rowid = stock.done[-1].last_rowid if stock.done else None
+        self._tally.paths = dict(zip(settings.shard_map.shards, (shard.path for shard in shards), strict=True))
         # From here on it writes.
         if not self._manifest.is_sound(stock.done):
             self._mend_manifest(shards, stock)
@@ -75,51 +81,64 @@ class Migration:
             return Outcome(0, 0.0, 0.0, self._totals(shards, stock.rows), nothing_new=True)
         self._announce(table, rowids, stock)
         start = time.perf_counter()
-        rows = self._load(table, shards, stock, indexes)
-        self._manifest.compact()
-        loaded = time.perf_counter()
-        if self._stop.is_set():
-            return Outcome(rows, loaded - start, 0.0, ())
-        totals = self._finish(shards, indexes)
+        with Watch(self._tally, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES) as watch:
+            rows = self._load(table, shards, stock, indexes, watch)
+            self._manifest.compact()
+            loaded = time.perf_counter()
+            self._tally.seconds["load"] = loaded - start
+            if self._stop.is_set():
+                return Outcome(rows, loaded - start, 0.0, ())
+            totals = self._finish(shards, indexes, watch)
         finished = time.perf_counter()
+        self._tally.seconds["index"] = finished - loaded
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
         return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, totals))
 
-    def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index]) -> int:
+    def _load(
+        self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index], watch: Watch
+    ) -> int:
         """Loads what is to do; the rows of the windows that every shard then has."""
         settings, todo = self._settings, stock.todo
+        reindexes = stock.is_finished and stock.growth > budget.REINDEX_GROWTH
+        self._tally.begin(
+            now_s=time.monotonic(),
+            rowids_todo=todo.span,
+            expected_rows=settings.TOTAL_ROWS,
+            indexes=len(indexes) if reindexes or not stock.is_finished else 0,
+            shard_rows=dict(zip(settings.shard_map.shards, stock.rows, strict=True)),
+        )
         if todo.is_nothing:
             return 0
-        if stock.is_finished and stock.growth > budget.REINDEX_GROWTH and not self._stop.is_set():
+        if reindexes and not self._stop.is_set():
             observe.event("reindex", growth=f"{stock.growth:.0%}", dropped=len(indexes))
             self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()
-        with Watch(
-            todo, total_rows=settings.TOTAL_ROWS, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES
-        ) as watch:
-            source = Source(settings.SOURCE_DB, table)
-            load(
-                source,
-                Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
-                shards,
-                settings.shard_map,
-                Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
-                run_id=self._run_id,
-                writers=settings.WRITERS,
-                stop=self._stop,
-            )
+        source = Source(settings.SOURCE_DB, table)
+        load(
+            source,
+            Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
+            shards,
+            settings.shard_map,
+            Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
+            run_id=self._run_id,
+            writers=settings.WRITERS,
+            stop=self._stop,
+        )
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))
         return watch.rows
 
-    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index]) -> list[int]:
-        """Makes every shard ready to serve, with a line on memory every now and then; each one's rows."""
+    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index], watch: Watch) -> list[int]:
+        """Makes every shard ready to serve, while the watch ticks; each one's rows."""
+        self._tally.phase = INDEX
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             futures = [pool.submit(shard.finish, indexes, self._stop) for shard in shards]
-            while wait(futures, timeout=MEMORY_S).not_done:
-                observe.memory()
+            while wait(futures, timeout=_TICK_S).not_done:
+                self._tally.indexed = sum(future.done() for future in futures)
+                watch.tick()
             return [future.result() for future in futures]
 
-    def _shards(self, table: Table) -> list[Shard]:
+    def shards(self, table: Table, kind: type[Shard] = Shard) -> list[Shard]:
+        """Every shard, by slot, whether it has a file or not. Raises Refused where it cannot have one."""
         settings = self._settings
         shards = []
         for number in settings.shard_map.shards:
@@ -140,7 +159,7 @@ class Migration:
                 reserved_shard=settings.RESERVED_SHARD,
                 shard=number,
             )
-            shards.append(Shard(path, table, identity))
+            shards.append(kind(path, table, identity))
         return shards
 
     def _announce(self, table: Table, rowids: RowidRange | None, stock: Stock) -> None:
@@ -189,6 +208,7 @@ class Migration:
             ShardTotals(number, count, shard.path.stat().st_size)
             for number, shard, count in zip(numbers, shards, rows, strict=True)
         )
+        self._tally.shard_rows = {total.shard: total.rows for total in totals}
         for total in totals:
             observe.event("shard", shard=total.shard, rows=total.rows, bytes=total.bytes)
         return totals

@@ -18,6 +18,7 @@ from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 
 BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
+COUNTED_ROWS = 100_000
 _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
@@ -46,6 +47,26 @@ def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange 
         ) from error
     except sqlite3.DatabaseError as error:
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
+
+
+def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNTED_ROWS) -> int:
+    """How many rows stand above the rowid (None: in all). Beyond `most` it is rowids, an upper bound, not rows.
+
+    Raises EtlError where SQLite cannot read the file now.
+    """
+    name, rowid_name = sql.quote(table.name), sql.quote(table.rowid_name)
+    above = f"FROM {name} NOT INDEXED" + ("" if rowid is None else f" WHERE {rowid_name} > {rowid}")
+    try:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+            (counted,) = database.execute(f"SELECT count(*) FROM (SELECT 1 {above} LIMIT {most})").fetchone()
+            if counted < most:
+                return int(counted)
+            first, last = database.execute(
+                f"SELECT (SELECT min({rowid_name}) {above}), (SELECT max({rowid_name}) {above})"
+            ).fetchone()
+            return int(last - first + 1)
+    except sqlite3.Error as error:
+        raise EtlError(f"SOURCE_DB={path}: cannot be read now ({error}); try again later") from None
 
 
 def _what_is_at(path: Path) -> str:
