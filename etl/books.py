@@ -22,6 +22,7 @@ class _OnItsWay:
     """A window that has been read, and how many shards have yet to commit it."""
 
     read: WindowRead
+    slots: int
     remaining: int
     write_ms: float = 0.0
 
@@ -52,11 +53,11 @@ class Books:
         match event:
             case WindowRead():
                 remaining = len(self._shard_map.shards) - len(self._begun.get(event.window, ()))
-                self._windows[event.window] = _OnItsWay(event, remaining)
+                self._windows[event.window] = _OnItsWay(event, remaining, remaining)
+                self._watch.read(event.rows, event.window.span, event.bytes)
             case Committed():
-                self._watch.wrote(self._shard_map.shards[event.slot], event.ms)
                 for window in event.windows:
-                    self._committed(window, event.ms / len(event.windows))
+                    self._committed(event.slot, window, event.ms / len(event.windows))
 
     def tick(self) -> None:
         """Does what is due by the clock."""
@@ -69,8 +70,10 @@ class Books:
         """Writes what the manifest still lacks."""
         self._manifest.flush()
 
-    def _committed(self, window: RowidRange, ms: float) -> None:
+    def _committed(self, slot: int, window: RowidRange, ms: float) -> None:
         state = self._windows[window]
+        rows_here, rowids_here = state.read.rows_by_slot[slot], window.span / state.slots
+        self._watch.wrote(self._shard_map.shards[slot], rows=rows_here, rowids=rowids_here, ms=ms)
         state.write_ms += ms
         state.remaining -= 1
         if state.remaining:

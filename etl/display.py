@@ -55,7 +55,7 @@ class Display:
     def _lines(self, now_s: float) -> list[str]:
         tally = self._tally
         memory = self._process.memory_info().rss
-        first = [f"{tally.rows:,} rows", f"{tally.rows_per_s(now_s):,.0f} rows/s", size(tally.bytes)]
+        first = [f"{tally.rows_written:,} rows", f"{tally.rows_per_s(now_s):,.0f} rows/s", size(tally.bytes)]
         if tally.phase == INDEX:
             second = [f"{tally.indexed} of {len(tally.shard_rows)} shards indexed"]
         else:

@@ -76,7 +76,7 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
             try:
                 observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
                 outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally).run()
-            except BaseException as error:  # a panic in Rust is no Exception
+            except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
                 observe.failure(error)
                 known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
                 observe.event("end", exit_code=known.exit_code)

@@ -21,7 +21,7 @@ from etl.errors import EtlError, Refused
 if TYPE_CHECKING:
     from loguru import Message
 
-_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished"}
+_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished", "state"}
 
 
 def now() -> datetime:

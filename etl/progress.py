@@ -54,9 +54,13 @@ class Watch:
             write_ms=_rounded(entry.write_ms),
         )
 
-    def wrote(self, shard: int, ms: float) -> None:
-        """Takes in what one shard's commit took."""
-        self._tally.wrote(shard, ms)
+    def read(self, rows: int, rowids: int, size: int) -> None:
+        """Takes in a window that has been read."""
+        self._tally.read(rows, rowids, size)
+
+    def wrote(self, shard: int, *, rows: int, rowids: float, ms: float) -> None:
+        """Takes in what one shard has committed, and how long that took."""
+        self._tally.wrote(shard, rows=rows, rowids=rowids, ms=ms)
 
     def tick(self, *, in_flight: int = 0) -> None:
         """Takes in how many windows are on their way, and does what is due by the clock."""
@@ -69,7 +73,7 @@ class Watch:
                 "DEBUG" if self._display.is_live else "INFO",  # the bar says it already
                 phase=tally.phase,
                 percent=tally.percent,
-                rows=tally.rows,
+                rows=tally.rows_written,
                 rows_per_s=self._rows_per_s,
                 eta=left(tally.eta_s(now_s)) or "unknown",
             )

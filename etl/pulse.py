@@ -41,15 +41,14 @@ class Pulse:
         self._complained = False
 
     def __enter__(self) -> Self:
-        metrics_file = self._settings.METRICS_FILE
+        state = self._state()
+        self._write_or_complain(state)
         try:
-            self._publish(self._state())
+            self._write_metrics(state)
         except OSError as error:
-            if metrics_file is None:
-                raise EtlError(f"{self._path}: cannot be written ({error.strerror}); mend that and run again") from None
             raise Refused(
-                f"METRICS_FILE={metrics_file}: cannot be written ({error.strerror}); choose a file in a writable "
-                "directory, or unset it"
+                f"METRICS_FILE={self._settings.METRICS_FILE}: cannot be written ({error.strerror}); choose a file in a "
+                "writable directory, or unset it"
             ) from None
         self._thread.start()
         return self
@@ -74,7 +73,7 @@ class Pulse:
             eta_s=None,
             lag_rows=self._lag_rows(),
         )
-        self._publish_or_complain(state)
+        self._publish(state)
 
     def _lag_rows(self) -> int | None:
         tally = self._tally
@@ -88,19 +87,30 @@ class Pulse:
         wait_s = _BEAT_S
         while not self._over.wait(wait_s):
             start = time.perf_counter()
-            self._publish_or_complain(self._state())
+            self._publish(self._state())
             wait_s = max(_BEAT_S, (time.perf_counter() - start) / _MOST_WORK)
 
-    def _publish_or_complain(self, state: State) -> None:
-        try:
-            self._publish(state)
-        except OSError as error:  # no reason to end a run; once is enough to say it
-            if not self._complained:
-                self._complained = True
-                observe.event("state", "WARNING", not_written=str(error.strerror))
-
     def _publish(self, state: State) -> None:
-        state_file.write(self._path, state)
+        self._write_or_complain(state)
+        try:
+            self._write_metrics(state)
+        except OSError as error:
+            self._complain("METRICS_FILE", error)
+
+    def _write_or_complain(self, state: State) -> None:
+        try:
+            state_file.write(self._path, state)
+        except OSError as error:
+            self._complain(str(self._path), error)
+
+    def _complain(self, place: str, error: OSError) -> None:
+        """No reason to end a run; and once is enough to say it."""
+        if not self._complained:
+            self._complained = True
+            with suppress(EtlError):  # the log may be on the same full disk
+                observe.event("state", "WARNING", not_written=place, reason=error.strerror)
+
+    def _write_metrics(self, state: State) -> None:
         if self._settings.METRICS_FILE is not None:
             metrics.write(self._settings.METRICS_FILE, state, __version__)
 
@@ -124,13 +134,13 @@ class Pulse:
             ended_at=None,
             last_success_at=self._last_success_at,
             fraction=round(tally.fraction, 4),
-            rows=tally.rows,
+            rows=tally.rows_written,
             windows=tally.windows,
             bytes=tally.bytes,
-            rows_per_s=round(tally.rows_per_s(now_s), 1) if tally.rows else 0.0,
+            rows_per_s=round(tally.rows_per_s(now_s), 1) if tally.rows_written else 0.0,
             eta_s=_rounded(tally.eta_s(now_s)),
             rowids_todo=tally.rowids_todo,
-            rowids_done=tally.rowids_done,
+            rowids_done=round(tally.rowids_written),
             windows_in_flight=tally.in_flight,
             slowest_shard=tally.slowest_shard,
             rss_bytes=rss_bytes,

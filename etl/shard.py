@@ -48,7 +48,7 @@ class Shard:
         if not self.path.is_file():
             raise Refused(f"{self.path}: expected a shard of ours, found something that is no file; move it away")
         try:
-            with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            with self._opened() as connection:
                 names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
                 if not names and not self._has_pages():
                     return None  # a run was killed before its first commit here
@@ -57,7 +57,7 @@ class Shard:
                 return Found(
                     coverage=tuple(RowidRange(first, last) for first, last, _ in islands),
                     rows=sum(rows for _, _, rows in islands),
-                    finished={index.name for index in indexes} <= names and connection.pragma("journal_mode") == "wal",
+                    finished={index.name for index in indexes} <= names and self._serves(connection),
                 )
         except ShardError as error:
             if "not a database" in str(error):
@@ -84,7 +84,7 @@ class Shard:
 
     def windows_outside(self, coverage: Sequence[RowidRange]) -> list[LedgerLine]:
         """The ledger's lines that no range of the coverage holds."""
-        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+        with self._opened() as connection:
             rows = connection.execute(sql.windows_outside(coverage))
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
@@ -146,6 +146,12 @@ class Shard:
                 connection.execute("COMMIT")
             connection.pragma("journal_mode", "WAL")
             return rows
+
+    def _opened(self) -> Connection:
+        return Connection(self.path, cache_kib=budget.cache_kib(1))
+
+    def _serves(self, connection: Connection) -> bool:
+        return bool(connection.pragma("journal_mode") == "wal")
 
     def _has_pages(self) -> bool:
         return self.path.exists() and self.path.stat().st_size > 0

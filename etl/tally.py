@@ -25,14 +25,19 @@ class Tally:
         self.table: Table | None = None
         self.last_rowid: int | None = None
         """Every row up to here is in the shards, as far as windows were loaded in their order."""
+        self.rows_read = 0
+        self.rows_written = 0
+        """Rows that are committed, each in its shard."""
         self.rows = 0
-        """Rows that this run brought, of windows that every shard has."""
+        """Rows of the windows that every shard now has."""
         self.windows = 0
         self.bytes = 0
         self.in_flight = 0
         """Windows that have been read and that some shard has yet to commit."""
         self.rowids_todo = 0
-        self.rowids_done = 0
+        self.rowids_read = 0
+        self.rowids_written = 0.0
+        """A window that so many of its shards have committed counts by their share."""
         self.paths: Mapping[int, Path] = {}
         """Each shard's file."""
         self.shard_rows: dict[int, int] = {}
@@ -58,21 +63,26 @@ class Tally:
         self.shard_write_s = dict.fromkeys(shard_rows, 0.0)
         self.phase = LOAD if rowids_todo else INDEX
 
+    def read(self, rows: int, rowids: int, size: int) -> None:
+        """Takes in a window that has been read."""
+        self.rows_read += rows
+        self.rowids_read += rowids
+        self.bytes += size
+
+    def wrote(self, shard: int, *, rows: int, rowids: float, ms: float) -> None:
+        """Takes in what one shard has committed, and how long that took."""
+        self.rows_written += rows
+        self.rowids_written += rowids
+        self.shard_rows[shard] = self.shard_rows.get(shard, 0) + rows
+        self.shard_write_s[shard] = self.shard_write_s.get(shard, 0.0) + ms / 1000
+
     def window(self, entry: Entry) -> None:
         """Takes in a window that every shard has committed."""
-        for shard, rows in entry.rows_by_shard:
-            self.shard_rows[shard] = self.shard_rows.get(shard, 0) + rows
-            self.rows += rows
+        self.rows += sum(rows for _, rows in entry.rows_by_shard)
         self.windows += 1
-        self.bytes += entry.bytes or 0
-        self.rowids_done += entry.window.span
         self.last_rowid = max(self.last_rowid or entry.window.last_rowid, entry.window.last_rowid)
         for stage, ms in (("read", entry.read_ms), ("route", entry.route_ms), ("write", entry.write_ms)):
             self.seconds[stage] = self.seconds.get(stage, 0.0) + (ms or 0.0) / 1000
-
-    def wrote(self, shard: int, ms: float) -> None:
-        """Takes in what one shard's commit took."""
-        self.shard_write_s[shard] = self.shard_write_s.get(shard, 0.0) + ms / 1000
 
     @property
     def slowest_shard(self) -> int | None:
@@ -83,10 +93,13 @@ class Tally:
     def fraction(self) -> float:
         """How much of the run is done, load and indexes together: from 0 to 1, and never less than it has been.
 
-        The load goes by rows where TOTAL_ROWS says how many to expect, else by rowids.
+        The load goes by rows where TOTAL_ROWS says how many to expect, else by rowids; what is read and not yet
+        committed is half done.
         """
-        by_rows = self._expected_rows is not None and self._expected_rows > 0
-        done, total = (self.rows, self._expected_rows or 0) if by_rows else (self.rowids_done, self.rowids_todo)
+        if self._expected_rows is not None and self._expected_rows > 0:
+            done, total = (self.rows_read + self.rows_written) / 2, self._expected_rows
+        else:
+            done, total = (self.rowids_read + self.rowids_written) / 2, self.rowids_todo
         match self.phase:
             case "look":
                 now = 0.0
@@ -105,8 +118,8 @@ class Tally:
         return math.floor(self.fraction * 1000) / 10
 
     def rows_per_s(self, now_s: float) -> float:
-        """Rows of the load over the time that it has taken."""
-        return self.rows / max(1e-9, self.seconds.get("load") or now_s - self.started_s)
+        """Committed rows over the time that the load has taken."""
+        return self.rows_written / max(1e-9, self.seconds.get("load") or now_s - self.started_s)
 
     def eta_s(self, now_s: float) -> float | None:
         """Seconds to the end at the rate so far; None while nothing is done."""
