@@ -21,6 +21,19 @@ _WAL_FORMAT = b"\x02\x02"
 """Bytes 18 and 19 of the file's header (https://sqlite.org/fileformat2.html, 1.3.3) where it is in WAL mode."""
 
 
+def opened(path: Path) -> Connection:
+    """The file, without a trace."""
+    # A -wal with content is a shard that another program has open too: then as any of its readers does.
+    mode = "mode=ro" if _size(path, "-wal") else "immutable=1"
+    uri = f"file:{url_quote(os.fsencode(path.absolute()))}?{mode}"
+    return Connection(path, cache_kib=budget.cache_kib(1), uri=uri)
+
+
+def is_half_written(path: Path) -> bool:
+    """Whether a run is in the middle of a transaction here, or was killed in it: the next run rolls it back."""
+    return _size(path, "-journal") > 0
+
+
 class Known:
     """What is known of the shards without opening them: the manifest's windows and rows."""
 
@@ -43,7 +56,7 @@ class Glance(Shard):
 
     def find(self, indexes: Sequence[Index]) -> Found | None:
         """What the file holds; what the manifest says of it where a run is at work, or was killed at it."""
-        if self.known.run_at_work or _size(self.path, "-journal"):
+        if self.known.run_at_work or is_half_written(self.path):
             return self._by_manifest()
         try:
             return super().find(indexes)
@@ -61,10 +74,7 @@ class Glance(Shard):
         return Found(self.known.coverage, self.known.rows.get(self._number, 0), finished=False)
 
     def _opened(self) -> Connection:
-        # A -wal with content is a shard that another program has open too: then as any of its readers does.
-        mode = "mode=ro" if _size(self.path, "-wal") else "immutable=1"
-        uri = f"file:{url_quote(os.fsencode(self.path.absolute()))}?{mode}"
-        return Connection(self.path, cache_kib=budget.cache_kib(1), uri=uri)
+        return opened(self.path)
 
     def _serves(self, connection: Connection) -> bool:
         # An immutable file has no journal mode to ask for. This process has no other SQLite that knows the file.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,25 +9,20 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 
-from etl import budget, observe, plan, schema, sql
+from etl import budget, fleet, observe, plan, schema, sql
 from etl import stock as stock_of
 from etl.books import Books
 from etl.config import Settings
-from etl.errors import Refused
 from etl.manifest import Entry, Manifest
-from etl.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.model import Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
 from etl.progress import Watch
-from etl.routing import shard_path
 from etl.shard import Shard
 from etl.source import Source
 from etl.stock import R, Stock, T
 from etl.survey import Survey
 from etl.tally import INDEX, Tally
 
-_MAX_NAME_BYTES = 255 - len("-journal")
-_MAX_PATH_BYTES = 500
-"""SQLite's own limit is 512, with -journal at its end."""
 _TICK_S = 0.5
 
 
@@ -69,7 +62,7 @@ class Migration:
         settings = self._settings
         table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
-        shards = self.shards(table)
+        shards = fleet.shards(settings, table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
         self._tally.table = table
         self._tally.last_rowid = stock.done[-1].last_rowid if stock.done else None
@@ -94,9 +87,7 @@ class Migration:
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
         return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, totals))
 
-    def _load(
-        self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index], watch: Watch
-    ) -> int:
+    def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index], watch: Watch) -> int:
         """Loads what is to do; the rows of the windows that every shard then has."""
         settings, todo = self._settings, stock.todo
         reindexes = stock.is_finished and stock.growth > budget.REINDEX_GROWTH
@@ -137,31 +128,6 @@ class Migration:
                 watch.tick()
             return [future.result() for future in futures]
 
-    def shards(self, table: Table, kind: type[Shard] = Shard) -> list[Shard]:
-        """Every shard, by slot, whether it has a file or not. Raises Refused where it cannot have one."""
-        settings = self._settings
-        shards = []
-        for number in settings.shard_map.shards:
-            path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
-            if len(os.fsencode(path.name)) > _MAX_NAME_BYTES or len(os.fsencode(path.absolute())) > _MAX_PATH_BYTES:
-                raise Refused(
-                    f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
-                    "shorter SHARD_DIR, or rename the table"
-                )
-            if path.exists() and path.samefile(settings.SOURCE_DB):
-                raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
-            identity = Identity(
-                source=str(settings.SOURCE_DB.resolve()),
-                source_table=table.name,
-                ddl_sha256=hashlib.sha256(table.ddl.encode("utf-8", "surrogateescape")).hexdigest(),
-                shard_key=table.key.name,
-                num_shards=settings.NUM_SHARDS,
-                reserved_shard=settings.RESERVED_SHARD,
-                shard=number,
-            )
-            shards.append(kind(path, table, identity))
-        return shards
-
     def _announce(self, table: Table, rowids: RowidRange | None, stock: Stock) -> None:
         if table.triggers:
             observe.event("triggers", "WARNING", not_carried=", ".join(table.triggers))
@@ -178,9 +144,24 @@ class Migration:
             done=f"{1 - stock.todo.span / rowids.span:.1%}" if rowids else "100.0%",
         )
 
+    def rebuild_manifest(self) -> int:
+        """Writes the manifest anew from the ledgers, whatever it says now; how many windows it then has."""
+        settings = self._settings
+        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        shards = fleet.shards(settings, table)
+        stock = stock_of.take(shards, rowids, (), self._each)
+        entries = self._entries(shards, stock, ())
+        self._manifest.rebuild(entries)
+        return len(entries)
+
     def _mend_manifest(self, shards: Sequence[Shard], stock: Stock) -> None:
         """Gives the manifest what the ledgers have: a killed run's last windows, or all where it was lost."""
-        have = plan.intersect(self._manifest.coverage(), stock.done)
+        entries = self._entries(shards, stock, plan.intersect(self._manifest.coverage(), stock.done))
+        self._manifest.mend(stock.done, entries)
+        observe.event("manifest", mended_windows=len(entries))
+
+    def _entries(self, shards: Sequence[Shard], stock: Stock, have: plan.Coverage) -> list[Entry]:
+        """What the ledgers say of the windows that every shard has, but for those in `have`."""
         pairs = zip(shards, stock.found, strict=True)
         rows: dict[RowidRange, dict[int, LedgerLine]] = {}
         for slot, lines in enumerate(self._each(lambda pair: pair[0].windows_outside(have) if pair[1] else [], pairs)):
@@ -199,8 +180,7 @@ class Migration:
                     committed_at=datetime.fromisoformat(last.committed_at),
                 )
             )
-        self._manifest.mend(stock.done, entries)
-        observe.event("manifest", mended_windows=len(entries))
+        return entries
 
     def _totals(self, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[ShardTotals, ...]:
         numbers = self._settings.shard_map.shards

@@ -141,6 +141,7 @@ class Pulse:
             eta_s=_rounded(tally.eta_s(now_s)),
             rowids_todo=tally.rowids_todo,
             rowids_done=round(tally.rowids_written),
+            last_rowid=tally.last_rowid,
             windows_in_flight=tally.in_flight,
             slowest_shard=tally.slowest_shard,
             rss_bytes=rss_bytes,

@@ -64,6 +64,8 @@ class State:
     eta_s: float | None
     rowids_todo: int
     rowids_done: int
+    last_rowid: int | None
+    """Every row up to here is in the shards, as far as the run knows."""
     windows_in_flight: int
     slowest_shard: int | None
     rss_bytes: int

@@ -1,0 +1,43 @@
+"""The shards of one run: a file for each slot, and what each must be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TypeVar
+
+from etl.config import Settings
+from etl.errors import Refused
+from etl.model import Identity, Table
+from etl.routing import shard_path
+from etl.shard import Shard
+
+AnyShard = TypeVar("AnyShard", bound=Shard)
+_MAX_NAME_BYTES = 255 - len("-journal")
+_MAX_PATH_BYTES = 500
+"""SQLite's own limit is 512, with -journal at its end."""
+
+
+def shards(settings: Settings, table: Table, kind: type[AnyShard] = Shard) -> list[AnyShard]:  # type: ignore[assignment]  # a default cannot be of a type variable's type
+    """The shards by slot, each of that kind; nothing is opened. Raises Refused where one could not have its name."""
+    fleet = []
+    for number in settings.shard_map.shards:
+        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+        if len(os.fsencode(path.name)) > _MAX_NAME_BYTES or len(os.fsencode(path.absolute())) > _MAX_PATH_BYTES:
+            raise Refused(
+                f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
+                "shorter SHARD_DIR, or rename the table"
+            )
+        if path.exists() and path.samefile(settings.SOURCE_DB):
+            raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
+        identity = Identity(
+            source=str(settings.SOURCE_DB.resolve()),
+            source_table=table.name,
+            ddl_sha256=hashlib.sha256(table.ddl.encode("utf-8", "surrogateescape")).hexdigest(),
+            shard_key=table.key.name,
+            num_shards=settings.NUM_SHARDS,
+            reserved_shard=settings.RESERVED_SHARD,
+            shard=number,
+        )
+        fleet.append(kind(path, table, identity))
+    return fleet
