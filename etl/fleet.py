@@ -18,8 +18,13 @@ _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at its end."""
 
 
-def shards(settings: Settings, table: Table, kind: type[AnyShard] = Shard) -> list[AnyShard]:  # type: ignore[assignment]  # a default cannot be of a type variable's type
-    """The shards by slot, each of that kind; nothing is opened. Raises Refused where one could not have its name."""
+def shards(settings: Settings, table: Table) -> list[Shard]:
+    """The shards by slot; nothing is opened. Raises Refused where one could not have its name."""
+    return of(Shard, settings, table)
+
+
+def of(kind: type[AnyShard], settings: Settings, table: Table) -> list[AnyShard]:
+    """The same, each of that kind."""
     fleet = []
     for number in settings.shard_map.shards:
         path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)

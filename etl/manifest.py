@@ -95,7 +95,7 @@ class Manifest:
             path.unlink()
 
     def rebuild(self, entries: Iterable[Entry]) -> None:
-        """Rewrites the manifest as one file of these entries; of each that it has just so, it keeps what a run measured.
+        """Rewrites the manifest as one file of these entries; of those it has just so, it keeps what runs measured.
 
         The ledgers hold rows and moments; milliseconds and bytes are in the manifest alone.
         """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import demo, lock, observe, summary
+from etl import demo, forecast, forecast_text, lock, observe, summary
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
@@ -21,6 +23,7 @@ from etl.migration import Migration, Outcome
 from etl.pulse import Pulse
 from etl.tally import Tally
 from etl.umask import private_files
+from etl.version import Version
 
 _ENV_FILE = Path(".env")
 
@@ -33,6 +36,21 @@ def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
         except EtlError as error:
             return _complain(error)
         return interrupt.exit_code
+
+
+def show_plan(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
+    """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
+    try:
+        planned = forecast.make(load(environ, env_file))
+    except EtlError as error:
+        return _complain(error)
+    if as_json:
+        print(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+    else:
+        forecast_text.show(planned)
+    for refusal in planned.refusals:
+        print(f"error: {refusal}", file=sys.stderr)
+    return planned.exit_code
 
 
 def run_demo(rows: int, directory: Path = Path("demo")) -> int:
@@ -135,6 +153,9 @@ def main(
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
     ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what a run would do, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: as one JSON object.")] = False,
+    version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Move one table of an SQLite file into shard files, or bring the shards up to date.
 
@@ -142,8 +163,14 @@ def main(
 
     Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 129/130/143 stopped by a signal.
 
-    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
+    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
+    if plan and (with_demo or rows is not None):
+        raise typer.BadParameter("--plan goes by the settings; --demo has its own")
+    if as_json and not plan:
+        raise typer.BadParameter("--json goes with --plan")
+    if plan:
+        raise typer.Exit(show_plan(os.environ, _ENV_FILE, as_json=as_json))
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows goes with --demo")
     raise typer.Exit(run_demo(demo.ROWS if rows is None else rows) if with_demo else run(os.environ, _ENV_FILE))

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
-from etl import sql
+from etl import sql, sql_census
 from etl.errors import EtlError, Refused
 from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 
@@ -54,16 +54,12 @@ def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNT
 
     Raises EtlError where SQLite cannot read the file now.
     """
-    name, rowid_name = sql.quote(table.name), sql.quote(table.rowid_name)
-    above = f"FROM {name} NOT INDEXED" + ("" if rowid is None else f" WHERE {rowid_name} > {rowid}")
     try:
         with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
-            (counted,) = database.execute(f"SELECT count(*) FROM (SELECT 1 {above} LIMIT {most})").fetchone()
+            (counted,) = database.execute(sql_census.some_above(table, rowid, most=most)).fetchone()
             if counted < most:
                 return int(counted)
-            first, last = database.execute(
-                f"SELECT (SELECT min({rowid_name}) {above}), (SELECT max({rowid_name}) {above})"
-            ).fetchone()
+            first, last = database.execute(sql_census.ends_above(table, rowid)).fetchone()
             return int(last - first + 1)
     except sqlite3.Error as error:
         raise EtlError(f"SOURCE_DB={path}: cannot be read now ({error}); try again later") from None
