@@ -23,6 +23,7 @@ class _OnItsWay:
 
     read: WindowRead
     slots: int
+    """How many shards lacked it when it was read."""
     remaining: int
     write_ms: float = 0.0
 
@@ -56,8 +57,15 @@ class Books:
                 self._windows[event.window] = _OnItsWay(event, remaining, remaining)
                 self._watch.read(event.rows, event.window.span, event.bytes)
             case Committed():
+                states = [self._windows[window] for window in event.windows]
+                self._watch.wrote(
+                    self._shard_map.shards[event.slot],
+                    rows=sum(state.read.rows_by_slot[event.slot] for state in states),
+                    rowids=sum(state.read.window.span / state.slots for state in states),
+                    ms=event.ms,
+                )
                 for window in event.windows:
-                    self._committed(event.slot, window, event.ms / len(event.windows))
+                    self._committed(window, event.ms / len(event.windows))
 
     def tick(self) -> None:
         """Does what is due by the clock."""
@@ -70,10 +78,8 @@ class Books:
         """Writes what the manifest still lacks."""
         self._manifest.flush()
 
-    def _committed(self, slot: int, window: RowidRange, ms: float) -> None:
+    def _committed(self, window: RowidRange, ms: float) -> None:
         state = self._windows[window]
-        rows_here, rowids_here = state.read.rows_by_slot[slot], window.span / state.slots
-        self._watch.wrote(self._shard_map.shards[slot], rows=rows_here, rowids=rowids_here, ms=ms)
         state.write_ms += ms
         state.remaining -= 1
         if state.remaining:

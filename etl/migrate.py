@@ -90,19 +90,20 @@ def _locked(settings: Settings, interrupt: Interrupt) -> Outcome:
     ):
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
         tally = Tally()
-        with Pulse(settings, tally, run_id=run_id, started=started) as pulse:
-            try:
-                observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-                outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally).run()
-            except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
-                observe.failure(error)
-                known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
-                observe.event("end", exit_code=known.exit_code)
-                pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
-                raise known from None
-            observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
-            done = "nothing new" if outcome.nothing_new else "done"
-            pulse.end("stopped" if interrupt.name else done, interrupt.exit_code)
+        pulse = Pulse(settings, tally, run_id=run_id, started=started)
+        try:
+            observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
+            pulse.start()
+            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally).run()
+        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
+            known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
+            pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
+            observe.failure(error)
+            observe.event("end", exit_code=known.exit_code)
+            raise known from None
+        done = "nothing new" if outcome.nothing_new else "done"
+        pulse.end("stopped" if interrupt.name else done, interrupt.exit_code)
+        observe.event("end", exit_code=interrupt.exit_code, rows=outcome.rows)
         summary.show(tally)
         return outcome
 

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Self
 
 import psutil
 
@@ -24,7 +23,7 @@ _MOST_WORK = 0.02
 
 
 class Pulse:
-    """A context manager: while its block runs the files follow the tally; `end` says how it came out."""
+    """From `start` on the files follow the tally; `end` says how the run came out."""
 
     def __init__(self, settings: Settings, tally: Tally, *, run_id: str, started: datetime) -> None:
         self._settings = settings
@@ -40,27 +39,25 @@ class Pulse:
         self._thread = threading.Thread(target=self._beat, name="etl-pulse", daemon=True)
         self._complained = False
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Writes both files for the first time. Raises Refused where METRICS_FILE cannot be written."""
         state = self._state()
         self._write_or_complain(state)
         try:
             self._write_metrics(state)
         except OSError as error:
+            self._complained = True
             raise Refused(
                 f"METRICS_FILE={self._settings.METRICS_FILE}: cannot be written ({error.strerror}); choose a file in a "
                 "writable directory, or unset it"
             ) from None
         self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
 
     def end(self, outcome: str, exit_code: int, *, error: str | None = None) -> None:
         """Says how the run came out: the last thing in both files."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         if exit_code == 0:
             self._tally.phase = DONE
             self._last_success_at = observe.now().isoformat()
@@ -145,7 +142,7 @@ class Pulse:
             windows_in_flight=tally.in_flight,
             slowest_shard=tally.slowest_shard,
             rss_bytes=rss_bytes,
-            seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
+            seconds={stage: round(seconds, 3) for stage, seconds in dict(tally.seconds).items()},
             shards=self._shards(),
         )
 

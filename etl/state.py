@@ -83,7 +83,7 @@ def path_of(shard_dir: Path, table: str) -> Path:
 
 def write(path: Path, state: State) -> None:
     """Replaces the file in one step. It is not synced: no promise rests on it."""
-    replace(path, json.dumps(asdict(state), ensure_ascii=False, indent=1).encode("utf-8", "surrogateescape"), 0o600)
+    replace(path, json.dumps(asdict(state), ensure_ascii=False).encode("utf-8", "surrogateescape"), 0o600)
 
 
 def read(path: Path) -> State | None:

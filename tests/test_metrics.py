@@ -172,7 +172,9 @@ def test_the_expressions_are_well_formed() -> None:
         for opening, closing in ("()", "{}", "[]"):
             assert bare.count(opening) == bare.count(closing), expression
         # What is left once names, numbers, selectors and durations are taken away is known operators.
-        rest = re.sub(r"\{[^}]*\}|\[\w+\]|\b(?:time|deriv|max|quantile|by|and|table)\b|shard_migrate_\w+", " ", bare)
+        rest = re.sub(
+            r"\{[^}]*\}|\[\w+\]|\b(?:time|deriv|max|quantile|by|and|unless|table)\b|shard_migrate_\w+", " ", bare
+        )
         assert re.fullmatch(r"[\s\d.,()<>=*-]*", rest), expression
 
 
