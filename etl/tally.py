@@ -49,7 +49,6 @@ class Tally:
         self.started_s = 0.0
         self._expected_rows: int | None = None
         self._load_share = 1.0
-        self._fraction = 0.0
 
     def begin(
         self, *, now_s: float, rowids_todo: int, expected_rows: int | None, indexes: int, shard_rows: Mapping[int, int]
@@ -91,7 +90,7 @@ class Tally:
 
     @property
     def fraction(self) -> float:
-        """How much of the run is done, load and indexes together: from 0 to 1, and never less than it has been.
+        """How much of the run is done, load and indexes together: from 0 to 1, and never less than it was.
 
         The load goes by rows where TOTAL_ROWS says how many to expect, else by rowids; what is read and not yet
         committed is half done.
@@ -102,15 +101,13 @@ class Tally:
             done, total = (self.rowids_read + self.rowids_written) / 2, self.rowids_todo
         match self.phase:
             case "look":
-                now = 0.0
+                return 0.0
             case "load":
-                now = self._load_share * min(1.0, done / max(1, total))
+                return self._load_share * min(1.0, done / max(1, total))
             case "index":
-                now = self._load_share + (1 - self._load_share) * self.indexed / max(1, len(self.shard_rows))
+                return self._load_share + (1 - self._load_share) * self.indexed / max(1, len(self.shard_rows))
             case _:
-                now = 1.0
-        self._fraction = max(self._fraction, min(1.0, now))
-        return self._fraction
+                return 1.0
 
     @property
     def percent(self) -> float:

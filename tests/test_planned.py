@@ -81,6 +81,8 @@ def test_after_a_kill_it_touches_nothing_either(workplace: Workplace, point: str
     before = everything(workplace)
     found = forecast(environ)
     assert everything(workplace) == before
+    journals = [path for path in workplace.shards.glob("*-journal") if path.stat().st_size]
+    assert any("middle of a transaction" in warning for warning in found["warnings"]) is bool(journals)
     assert found["rows_todo"]["rows"] <= ROWS
     assert found["exit_code"] == 0
     assert migrate(environ) == 0

@@ -107,6 +107,29 @@ def test_a_run_at_work_is_seen_at_work(workplace: Workplace) -> None:
     assert "running: phase" in page.out
 
 
+def torn(environ: Mapping[str, str]) -> list[int]:
+    """The shards that a killed run has left with something in them and in the middle of a transaction."""
+    files = [(path, path.with_name(path.name + "-journal")) for path in shard_files(environ)]
+    return [
+        number
+        for number, (path, journal) in enumerate(files)
+        if path.stat().st_size and journal.exists() and journal.stat().st_size
+    ]
+
+
+def test_what_is_half_written_is_not_read(workplace: Workplace) -> None:
+    environ = workplace.environ()
+    workplace.populate(10 * ROWS)
+    workplace.script("UPDATE clients SET note = printf('%05000d', rowid)")
+    assert struck(environ, "before a commit", 7).code == -9
+    assert torn(environ)
+    found = told(environ)
+    read = [number for number, each in enumerate(found["shards"]) if each["known_from"] == "ledger"]
+    assert not set(read) & set(torn(environ))
+    (workplace.shards / "clients_status.json").unlink()
+    assert {told(environ)["shards"][number]["known_from"] for number in torn(environ)} == {"manifest"}
+
+
 @pytest.mark.parametrize("point", ["before a commit", "mid-batch", "before a shard turns to WAL"])
 def test_a_killed_run_is_interrupted_and_the_next_is_done(workplace: Workplace, point: str) -> None:
     environ = workplace.environ(INDEX_COLUMNS="k")
