@@ -22,6 +22,8 @@ class _OnItsWay:
     """A window that has been read, and how many shards have yet to commit it."""
 
     read: WindowRead
+    slots: int
+    """How many shards lacked it when it was read."""
     remaining: int
     write_ms: float = 0.0
 
@@ -52,14 +54,22 @@ class Books:
         match event:
             case WindowRead():
                 remaining = len(self._shard_map.shards) - len(self._begun.get(event.window, ()))
-                self._windows[event.window] = _OnItsWay(event, remaining)
+                self._windows[event.window] = _OnItsWay(event, remaining, remaining)
+                self._watch.read(event.rows, event.window.span, event.bytes)
             case Committed():
+                states = [self._windows[window] for window in event.windows]
+                self._watch.wrote(
+                    self._shard_map.shards[event.slot],
+                    rows=sum(state.read.rows_by_slot[event.slot] for state in states),
+                    rowids=sum(state.read.window.span / state.slots for state in states),
+                    ms=event.ms,
+                )
                 for window in event.windows:
                     self._committed(window, event.ms / len(event.windows))
 
     def tick(self) -> None:
         """Does what is due by the clock."""
-        self._watch.tick()
+        self._watch.tick(in_flight=len(self._windows))
         if self._manifest.waiting >= _FLUSH_WINDOWS or time.monotonic() - self._flushed >= _FLUSH_S:
             self._manifest.flush()
             self._flushed = time.monotonic()

@@ -32,6 +32,10 @@ def _unset_if_empty(text: object) -> object:
     return None if text == "" else text
 
 
+def _path_unless_empty(text: object) -> object:
+    return None if text == "" else _filled(text)
+
+
 FilledPath = Annotated[Path, BeforeValidator(_filled)]
 
 
@@ -84,6 +88,10 @@ class Settings(BaseSettings):
     WRITERS: int = _setting(lambda: os.cpu_count() or 1, "writer threads", "a whole number from 1 to 256", ge=1, le=256)
     ENGINE: Literal["local"] = _setting(
         "local", "where the work is done: `local`, threads of one process", "local, the only engine of this version"
+    )
+
+    METRICS_FILE: Annotated[Path | None, BeforeValidator(_path_unless_empty)] = _setting(
+        None, "metrics in Prometheus' text format go here, during and after a run", "a path, or nothing"
     )
 
     @classmethod

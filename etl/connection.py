@@ -22,11 +22,12 @@ BUSY_TIMEOUT_MS = 5_000
 class Connection:
     """One open shard file; creates the file where there is none."""
 
-    def __init__(self, path: Path, *, cache_kib: int) -> None:
+    def __init__(self, path: Path, *, cache_kib: int, uri: str | None = None) -> None:
+        """Opens `uri` where one is given, which names the file in SQLite's own way."""
         self.path = path
         with self._errors("open"):
             # Autocommit, and BEGIN by hand: the driver's own transactions cannot be IMMEDIATE.
-            self._connection = adbc_driver_sqlite.dbapi.connect(str(path.absolute()), autocommit=True)
+            self._connection = adbc_driver_sqlite.dbapi.connect(uri or str(path.absolute()), autocommit=True)
         self._cursors: dict[str, Any] = {}
         self._cursor = self._connection.cursor()
         try:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from etl import sql
 from etl.config import Settings
@@ -15,6 +16,7 @@ from etl.model import Identity, Index, ShardMap, Table
 from etl.routing import shard_path
 from etl.shard import Shard
 
+AnyShard = TypeVar("AnyShard", bound=Shard)
 _MAX_NAME_BYTES = 255 - len("-journal")
 _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at its end."""
@@ -41,6 +43,11 @@ def of(settings: Settings, table: Table) -> Fleet:
 
 def shards(settings: Settings, table: Table) -> list[Shard]:
     """The shards by slot; nothing is opened. Raises Refused where one could not have its name."""
+    return shards_as(Shard, settings, table)
+
+
+def shards_as(kind: type[AnyShard], settings: Settings, table: Table) -> list[AnyShard]:
+    """The same, each of that kind."""
     fleet = []
     for number in settings.shard_map.shards:
         path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
@@ -60,5 +67,5 @@ def shards(settings: Settings, table: Table) -> list[Shard]:
             reserved_shard=settings.RESERVED_SHARD,
             shard=number,
         )
-        fleet.append(Shard(path, table, identity))
+        fleet.append(kind(path, table, identity))
     return fleet

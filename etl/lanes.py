@@ -52,10 +52,11 @@ class Lanes:
 
 def first_lanes(table: Table) -> Lanes:
     """The lanes a run starts with: by declared affinity, and by a sample of cells where that says nothing."""
-    return Lanes(tuple(_first_lane(column, table.encoding) for column in table.carried))
+    return Lanes(tuple(first_lane(column, table.encoding) for column in table.carried))
 
 
-def _first_lane(column: Column, encoding: str) -> Lane:
+def first_lane(column: Column, encoding: str) -> Lane:
+    """The lane that one column starts with."""
     lane = _BY_AFFINITY.get(column.affinity) or _sampled_lane(column)
     # A UTF-16 source's text would pass through UTF-8, and SQLite turns U+FFFE and U+FFFF into U+FFFD on the way back.
     return Lane.EXACT if lane is Lane.TEXT and encoding != "UTF-8" else lane

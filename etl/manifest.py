@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -73,13 +74,25 @@ class Manifest:
         """The windows that the manifest has, adjacent ones merged; files that cannot be read count as lost."""
         return plan.union(RowidRange(*row) for row in self._read(_WINDOW).drop("table_name").iter_rows())
 
+    def rows(self) -> dict[int, int]:
+        """Each shard's rows, as the windows have them."""
+        totals: dict[int, int] = {}
+        for by_shard in self.lines().unique("first_rowid")["rows_by_shard"]:
+            for each in by_shard:
+                totals[each["shard"]] = totals.get(each["shard"], 0) + each["rows"]
+        return totals
+
     def mend(self, done: plan.Coverage, missing: Iterable[Entry]) -> None:
         """Rewrites the manifest as one file: each window of `done` once, with those that were missing."""
         kept = self._read(SCHEMA.names()).unique("first_rowid", keep="first", maintain_order=True)
         inside = [plan.covers(done, RowidRange(*row)) for row in kept.select("first_rowid", "last_rowid").iter_rows()]
         frame = pl.concat([kept.filter(pl.Series(inside, dtype=pl.Boolean)), self._frame(missing)]).sort("first_rowid")
+        self._supersede("mended", frame)
+
+    def _supersede(self, kind: str, frame: pl.DataFrame) -> None:
+        """Writes the frame into a file of its own, then removes the table's others."""
         old = [*self._frames(SCHEMA.names(), self._files()), *self._unreadable(SCHEMA.names())]
-        name = f"mended-{len(old)}.parquet"
+        name = f"{kind}-{len(old)}.parquet"
         taken = set(self._files())
         while self.directory / name in taken:
             name = f"again-{name}"
@@ -87,6 +100,16 @@ class Manifest:
             self._write(name, frame)
         for path in old:
             path.unlink()
+
+    def rebuild(self, entries: Iterable[Entry]) -> None:
+        """Rewrites the manifest as one file of these entries; of those it has just so, it keeps what runs measured.
+
+        The ledgers hold rows and moments; milliseconds and bytes are in the manifest alone.
+        """
+        truth = self._frame(entries)
+        measured = {_facts(row): row for row in self.lines().to_dicts()}
+        rows = [measured.get(_facts(row), row) for row in truth.to_dicts()]
+        self._supersede("rebuilt", pl.DataFrame(rows, schema=SCHEMA))
 
     def is_sound(self, done: plan.Coverage) -> bool:
         """Whether it has each window of `done` once and no others, in files that can be read."""
@@ -193,6 +216,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _facts(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What the ledgers know of a window."""
+    by_shard = tuple((each["shard"], each["rows"]) for each in row["rows_by_shard"])
+    return row["first_rowid"], row["last_rowid"], row["rows"], by_shard
 
 
 def _readable(path: Path, columns: Sequence[str]) -> pl.DataFrame | None:

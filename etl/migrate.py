@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import demo, lock, observe
+from etl import demo, forecast, forecast_text, lock, observe, summary
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.migration import Migration, Outcome
+from etl.pulse import Pulse
 from etl.session import complain, maybe_deaf, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.tally import Tally
+from etl.version import Version
 
 _ENV_FILE = Path(".env")
 
@@ -34,6 +39,23 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool
             return complain(error)
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
+
+
+def show_plan(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
+    """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
+    try:
+        planned = forecast.make(load(environ, env_file))
+    except EtlError as error:
+        return complain(error)
+    if as_json:
+        say(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+    else:
+        with maybe_deaf(sys.stdout):
+            forecast_text.show(planned)
+    with maybe_deaf(sys.stderr):
+        for refusal in planned.refusals:
+            print(f"error: {refusal}", file=sys.stderr)
+    return planned.exit_code
 
 
 def run_demo(rows: int, directory: Path = Path("demo")) -> int:
@@ -72,20 +94,29 @@ def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) ->
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
+        tally = Tally()
+        pulse = Pulse(settings, tally, run_id=run_id, started=started)
         try:
             observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, force=force).run()
-        except BaseException as error:  # a panic in Rust is no Exception
+            pulse.start()
+            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally, force=force).run()
+        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
+            known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
+            pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
             observe.failure(error)
-            if isinstance(error, EtlError):
-                observe.event("end", exit_code=error.exit_code)
-                raise
-            observe.event("end", exit_code=EtlError.exit_code)
-            raise EtlError(
-                f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume"
-            ) from None
-        observe.event("end", exit_code=_exit_code(outcome, interrupt), rows=outcome.rows)
+            observe.event("end", exit_code=known.exit_code)
+            raise known from None
+        exit_code = _exit_code(outcome, interrupt)
+        done = "nothing new" if outcome.nothing_new else "done"
+        pulse.end(done if outcome.is_complete else "stopped", exit_code)
+        observe.event("end", exit_code=exit_code, rows=outcome.rows)
+        with maybe_deaf(sys.stderr):
+            summary.show(tally)
         return outcome
+
+
+def _unforeseen(error: BaseException, log_path: Path) -> EtlError:
+    return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
 
 
 def _say(outcome: Outcome, interrupt: Interrupt) -> None:
@@ -125,6 +156,9 @@ def main(
         bool,
         typer.Option("--force", help="Go on although the disk seems too small, or the source another one than before."),
     ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what a run would do, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: as one JSON object.")] = False,
+    version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Move one table of an SQLite file into shard files, or bring the shards up to date.
 
@@ -132,9 +166,15 @@ def main(
 
     Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 129/130/143 stopped by a signal.
 
-    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate
+    Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
     stand_in_for_closed_streams()
+    if plan and (with_demo or rows is not None):
+        raise typer.BadParameter("--plan goes by the settings; --demo has its own")
+    if as_json and not plan:
+        raise typer.BadParameter("--json goes with --plan")
+    if plan:
+        raise typer.Exit(show_plan(os.environ, _ENV_FILE, as_json=as_json))
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows goes with --demo")
     if with_demo:

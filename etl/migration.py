@@ -18,12 +18,15 @@ from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Index, LedgerLine, RowidRange, Table
 from etl.pipeline import load
-from etl.progress import MEMORY_S, Watch
+from etl.progress import Watch
 from etl.rehearsal import IndexedColumns, rehearse
 from etl.shard import Shard
 from etl.source import Source
 from etl.stock import R, Stock, T
 from etl.survey import Survey
+from etl.tally import INDEX, Tally
+
+_TICK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,13 @@ class Outcome:
 class Migration:
     """One table, its shards, and the settings that bind them."""
 
-    def __init__(self, settings: Settings, *, run_id: str, stop: threading.Event, force: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, run_id: str, stop: threading.Event, tally: Tally, force: bool = False
+    ) -> None:
         self._settings = settings
         self._run_id = run_id
         self._stop = stop
+        self._tally = tally
         self._force = force
         self._manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
 
@@ -69,6 +75,9 @@ class Migration:
         indexed = rehearse(table, indexes)
         shards = fleet.shards(settings, table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
+        self._tally.table = table
+        self._tally.last_rowid = stock.done[-1].last_rowid if stock.done else None
+        self._tally.paths = dict(zip(settings.shard_map.shards, (shard.path for shard in shards), strict=True))
         origin.check(settings.SOURCE_DB, table, shards, stock, self._each, force=self._force)
         if not stock.is_complete:
             self._preflight(table, rowids, shards, stock, indexed)
@@ -79,13 +88,16 @@ class Migration:
             return Outcome(0, 0.0, 0.0, self._totals(shards, stock.rows), nothing_new=True)
         self._announce(table, rowids, stock)
         start = time.perf_counter()
-        rows = self._load(table, shards, stock, indexes)
-        self._manifest.compact()
-        loaded = time.perf_counter()
-        if self._stop.is_set():
-            return Outcome(rows, loaded - start, 0.0, (), is_complete=False)
-        totals = self._finish(shards, indexes)
+        with Watch(self._tally, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES) as watch:
+            rows = self._load(table, shards, stock, indexes, watch)
+            self._manifest.compact()
+            loaded = time.perf_counter()
+            self._tally.seconds["load"] = loaded - start
+            if self._stop.is_set():
+                return Outcome(rows, loaded - start, 0.0, (), is_complete=False)
+            totals = self._finish(shards, indexes, watch)
         finished = time.perf_counter()
+        self._tally.seconds["index"] = finished - loaded
         done = [total for total in totals if total is not None]
         if len(done) < len(totals):
             return Outcome(rows, loaded - start, finished - loaded, (), is_complete=False)
@@ -105,40 +117,46 @@ class Migration:
             force=self._force,
         )
 
-    def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index]) -> int:
+    def _load(self, table: Table, shards: Sequence[Shard], stock: Stock, indexes: Sequence[Index], watch: Watch) -> int:
         """Loads what is to do; the rows of the windows that every shard then has."""
         settings, todo = self._settings, stock.todo
+        indexed = stock.is_finished and stock.growth <= budget.REINDEX_GROWTH
+        self._tally.begin(
+            now_s=time.monotonic(),
+            rowids_todo=todo.span,
+            expected_rows=settings.TOTAL_ROWS,
+            indexes=0 if indexed else len(indexes),
+            shard_rows=dict(zip(settings.shard_map.shards, stock.rows, strict=True)),
+        )
         if todo.is_nothing:
             return 0
-        indexed = stock.is_finished and stock.growth <= budget.REINDEX_GROWTH
-        if stock.is_finished and not indexed and not self._stop.is_set():
+        if not indexed and stock.is_finished and not self._stop.is_set():
             observe.event("reindex", growth=f"{stock.growth:.0%}", dropped=len(indexes))
             self._each(lambda shard: shard.drop(indexes), shards)
         start = time.perf_counter()
-        with Watch(
-            todo, total_rows=settings.TOTAL_ROWS, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES
-        ) as watch:
-            source = Source(settings.SOURCE_DB, table)
-            load(
-                source,
-                Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
-                shards,
-                settings.shard_map,
-                Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
-                run_id=self._run_id,
-                writers=settings.WRITERS,
-                indexed=indexed,
-                stop=self._stop,
-            )
+        source = Source(settings.SOURCE_DB, table)
+        load(
+            source,
+            Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
+            shards,
+            settings.shard_map,
+            Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
+            run_id=self._run_id,
+            writers=settings.WRITERS,
+            indexed=indexed,
+            stop=self._stop,
+        )
         observe.event("loaded", rows=watch.rows, windows=watch.windows, seconds=round(time.perf_counter() - start, 2))
         return watch.rows
 
-    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index]) -> list[int | None]:
-        """Makes every shard ready to serve, with a line on memory every now and then; each one's rows, as `finish`."""
+    def _finish(self, shards: Sequence[Shard], indexes: Sequence[Index], watch: Watch) -> list[int | None]:
+        """Makes every shard ready to serve, while the watch ticks; each one's rows, as `finish`."""
+        self._tally.phase = INDEX
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             futures = [pool.submit(shard.finish, indexes, self._stop) for shard in shards]
-            while wait(futures, timeout=MEMORY_S).not_done:
-                observe.memory()
+            while wait(futures, timeout=_TICK_S).not_done:
+                self._tally.indexed = sum(future.done() for future in futures)
+                watch.tick()
             return [future.result() for future in futures]
 
     def _announce(self, table: Table, rowids: RowidRange | None, stock: Stock) -> None:
@@ -157,9 +175,24 @@ class Migration:
             done=f"{_share_done(rowids, stock):.1%}" if rowids else "100.0%",
         )
 
+    def rebuild_manifest(self) -> int:
+        """Writes the manifest anew from the ledgers, whatever it says now; how many windows it then has."""
+        settings = self._settings
+        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        shards = fleet.shards(settings, table)
+        stock = stock_of.take(shards, rowids, (), self._each)
+        entries = self._entries(shards, stock, ())
+        self._manifest.rebuild(entries)
+        return len(entries)
+
     def _mend_manifest(self, shards: Sequence[Shard], stock: Stock) -> None:
         """Gives the manifest what the ledgers have: a killed run's last windows, or all where it was lost."""
-        have = plan.intersect(self._manifest.coverage(), stock.done)
+        entries = self._entries(shards, stock, plan.intersect(self._manifest.coverage(), stock.done))
+        self._manifest.mend(stock.done, entries)
+        observe.event("manifest", mended_windows=len(entries))
+
+    def _entries(self, shards: Sequence[Shard], stock: Stock, have: plan.Coverage) -> list[Entry]:
+        """What the ledgers say of the windows that every shard has, but for those in `have`."""
         pairs = zip(shards, stock.found, strict=True)
         rows: dict[RowidRange, dict[int, LedgerLine]] = {}
         for slot, lines in enumerate(self._each(lambda pair: pair[0].windows_outside(have) if pair[1] else [], pairs)):
@@ -178,8 +211,7 @@ class Migration:
                     committed_at=datetime.fromisoformat(last.committed_at),
                 )
             )
-        self._manifest.mend(stock.done, entries)
-        observe.event("manifest", mended_windows=len(entries))
+        return entries
 
     def _totals(self, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[ShardTotals, ...]:
         numbers = self._settings.shard_map.shards
@@ -187,6 +219,7 @@ class Migration:
             ShardTotals(number, count, shard.path.stat().st_size)
             for number, shard, count in zip(numbers, shards, rows, strict=True)
         )
+        self._tally.shard_rows = {total.shard: total.rows for total in totals}
         for total in totals:
             observe.event("shard", shard=total.shard, rows=total.rows, bytes=total.bytes)
         return totals

@@ -21,7 +21,20 @@ from etl.errors import EtlError, Refused
 if TYPE_CHECKING:
     from loguru import Message
 
-_CONSOLE_EVENTS = {"plan", "reindex", "triggers", "reserved", "manifest", "progress", "loaded", "finished", "mended"}
+_CONSOLE_EVENTS = {
+    "plan",
+    "reindex",
+    "triggers",
+    "reserved",
+    "manifest",
+    "progress",
+    "loaded",
+    "finished",
+    "mended",
+    "state",
+}
+
+logger.disable("etl")  # where nobody opened a log, as under a plan or in a notebook, events go nowhere
 
 
 def now() -> datetime:
@@ -41,6 +54,7 @@ def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterato
             f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory"
         ) from None
     logger.remove()
+    logger.enable("etl")
     sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
     sinks.append(logger.add(_write_console, level="INFO", format="{message}", catch=False))
     try:
@@ -48,6 +62,7 @@ def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterato
     finally:
         for sink in sinks:
             logger.remove(sink)
+        logger.disable("etl")
         with suppress(OSError):  # a full disk has been reported by the write that met it
             file.close()
 

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from etl import budget, observe, schema, sql_rows
+from etl import observe, schema, sql_rows
 from etl.connection import Connection
 from etl.errors import Refused
 from etl.model import Table
@@ -76,11 +76,11 @@ def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each:
     latest = sorted(with_rows, key=lambda pair: pair[1], reverse=True)[:_SHARDS]
     last_rows: dict[int, Row] = {}
     for rows in each(lambda pair: _last_rows(*pair, table), latest):
-        last_rows |= rows
+        last_rows |= rows or {}
     last_rows = dict(sorted(last_rows.items())[-LOOKED_AT:])
     some_rows: dict[int, Row] = {}
     for rows in each(lambda pair: _some_rows(*pair, table), random.sample(with_rows, min(_SHARDS, len(with_rows)))):
-        some_rows |= rows
+        some_rows |= rows or {}
     some_rows = dict(list(some_rows.items())[:LOOKED_AT])
     if not last_rows:
         return
@@ -113,13 +113,13 @@ def _shown(rowids: Sequence[int]) -> str:
 
 
 def _last_rows(shard: Shard, last: int, table: Table) -> dict[int, Row]:
-    with Connection(shard.path, cache_kib=budget.cache_kib(1)) as connection:
+    with shard.opened() as connection:
         rowids = [rowid for (rowid,) in connection.execute(sql_rows.last_rowids(table, last, rows=_ROWS))]
         return _rows(connection, table, rowids)
 
 
 def _some_rows(shard: Shard, last: int, table: Table) -> dict[int, Row]:
-    with Connection(shard.path, cache_kib=budget.cache_kib(1)) as connection:
+    with shard.opened() as connection:
         ((first,),) = connection.execute(sql_rows.first_rowid(table))
         dice = [random.randint(first, last) for _ in range(_ROWS)]  # noqa: S311 - a sample, no secret
         found = [row for number in dice for row in connection.execute(sql_rows.rowid_from(table, number))]

@@ -2,90 +2,89 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from etl import observe
+from etl.display import Display, left
 from etl.manifest import Entry
-from etl.plan import Todo
+from etl.tally import Tally
 
 MEMORY_S = 30.0
 
 
 class Watch:
-    """Counts the windows of one load and shows them. A context manager: the bar lives as long as the block."""
+    """Keeps a run's tally and shows it. A context manager: the display lives as long as the block."""
 
-    def __init__(self, todo: Todo, *, total_rows: int | None, garbage_ticker_minutes: float) -> None:
-        self.rows = 0
-        self.windows = 0
-        self._spans_done = 0
-        self._spans = todo.span
-        self._total_rows = total_rows
+    def __init__(self, tally: Tally, *, garbage_ticker_minutes: float) -> None:
+        self._tally = tally
         self._garbage_s = garbage_ticker_minutes * 60
-        self._started = self._memory_at = self._garbage_at = time.monotonic()
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task("load", total=1.0, detail="")
+        self._memory_at = self._garbage_at = time.monotonic()
+        self._display = Display(tally)
 
     @property
-    def fraction(self) -> float:
-        """How much is done, from 0 to 1: by rows where TOTAL_ROWS says how many there are, else by rowids."""
-        done, total = (self.rows, self._total_rows) if self._total_rows else (self._spans_done, self._spans)
-        return min(1.0, done / max(1, total))
+    def rows(self) -> int:
+        """Rows that this run has brought."""
+        return self._tally.rows
 
     @property
-    def rows_per_s(self) -> int:
-        """Rows committed in every shard, over the time since the start."""
-        return round(self.rows / max(1e-9, time.monotonic() - self._started))
+    def windows(self) -> int:
+        """Windows that this run has completed."""
+        return self._tally.windows
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._display.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._display.__exit__()
 
     def window(self, entry: Entry) -> None:
         """Takes in a window that every shard has committed."""
-        rows = sum(rows for _, rows in entry.rows_by_shard)
-        self.rows += rows
-        self.windows += 1
-        self._spans_done += entry.window.span
+        self._tally.window(entry)
         observe.event(
             "window",
             first_rowid=entry.window.first_rowid,
             last_rowid=entry.window.last_rowid,
-            rows=rows,
-            rows_per_s=self.rows_per_s,
+            rows=sum(rows for _, rows in entry.rows_by_shard),
+            rows_per_s=self._rows_per_s,
             bytes=entry.bytes,
             read_ms=_rounded(entry.read_ms),
             route_ms=_rounded(entry.route_ms),
             write_ms=_rounded(entry.write_ms),
         )
 
-    def tick(self) -> None:
-        """Shows where the load is, and does what is due by the clock."""
-        now = time.monotonic()
-        self._bar.update(self._task, completed=self.fraction, detail=f"{self.rows:,} rows  {self.rows_per_s:,} rows/s")
-        if now - self._memory_at >= MEMORY_S:
-            self._memory_at = now
-            observe.event("progress", percent=round(self.fraction * 100, 1), rows=self.rows, rows_per_s=self.rows_per_s)
+    def read(self, rows: int, rowids: int, size: int) -> None:
+        """Takes in a window that has been read."""
+        self._tally.read(rows, rowids, size)
+
+    def wrote(self, shard: int, *, rows: int, rowids: float, ms: float) -> None:
+        """Takes in what one shard has committed, and how long that took."""
+        self._tally.wrote(shard, rows=rows, rowids=rowids, ms=ms)
+
+    def tick(self, *, in_flight: int = 0) -> None:
+        """Takes in how many windows are on their way, and does what is due by the clock."""
+        tally, now_s = self._tally, time.monotonic()
+        tally.in_flight = in_flight
+        if now_s - self._memory_at >= MEMORY_S:
+            self._memory_at = now_s
+            observe.event(
+                "progress",
+                "DEBUG" if self._display.is_live else "INFO",  # the bar says it already
+                phase=tally.phase,
+                percent=tally.percent,
+                rows=tally.rows_written,
+                rows_per_s=self._rows_per_s,
+                eta=left(tally.eta_s(now_s)) or "unknown",
+            )
             observe.memory()
-        if now - self._garbage_at >= self._garbage_s:
-            self._garbage_at = now
+        if now_s - self._garbage_at >= self._garbage_s:
+            self._garbage_at = now_s
             observe.collect_garbage()
+
+    @property
+    def _rows_per_s(self) -> int:
+        return round(self._tally.rows_per_s(time.monotonic()))
 
 
 def _rounded(ms: float | None) -> float | None:

@@ -12,6 +12,7 @@ import typer
 from etl.config import load
 from etl.errors import EtlError
 from etl.routing import shard_of, shard_path
+from etl.version import Version
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,6 +20,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     keys: Annotated[list[str], typer.Argument(help="Keys, as text, exactly as the table has them.")],
+    *,
+    version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Print each key's shard and the file it is in, by the settings of a run made here.
 

@@ -14,12 +14,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
-from etl import sql
+from etl import sql, sql_census
 from etl.errors import EtlError, Refused
 from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 
 BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
+COUNTED_ROWS = 100_000
 _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
 _OF_THE_APPLICATION = ("no such collation sequence", "no such function")
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
@@ -76,6 +77,19 @@ def _damaged(path: Path, found: str) -> Refused:
         f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
         "restore the file, or save what .recover of the sqlite3 shell can"
     )
+
+
+def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNTED_ROWS) -> int:
+    """How many rows stand above the rowid (None: in all). Beyond `most` it is rowids, an upper bound, not rows.
+
+    Raises as `opened` does.
+    """
+    with opened(path) as database:
+        (counted,) = database.execute(sql_census.some_above(table, rowid, most=most)).fetchone()
+        if counted < most:
+            return int(counted)
+        first, last = database.execute(sql_census.ends_above(table, rowid)).fetchone()
+        return int(last - first + 1)
 
 
 def _what_is_at(path: Path) -> str:

@@ -52,7 +52,7 @@ class Shard:
         if not self.path.is_file():
             raise Refused(f"{self.path}: expected a shard of ours, found something that is no file; move it away")
         try:
-            with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+            with self.opened() as connection:
                 names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
                 if not names and not self._has_pages():
                     return None  # a run was killed before its first commit here
@@ -65,7 +65,7 @@ class Shard:
                     coverage=coverage,
                     rows=sum(rows for _, _, rows in islands),
                     lacking=lacking,
-                    finished=not lacking and connection.pragma("journal_mode") == "wal",
+                    finished=not lacking and self._serves(connection),
                     last_row=self._last_row(connection, coverage),
                 )
         except ShardError as error:
@@ -114,7 +114,7 @@ class Shard:
 
     def windows_outside(self, coverage: Sequence[RowidRange]) -> list[LedgerLine]:
         """The ledger's lines that no range of the coverage holds."""
-        with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
+        with self.opened() as connection:
             rows = connection.execute(sql.windows_outside(coverage))
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
@@ -177,6 +177,13 @@ class Shard:
                 connection.execute("COMMIT")
             connection.pragma("journal_mode", "WAL")
             return rows
+
+    def opened(self) -> Connection:
+        """The file, to be looked at."""
+        return Connection(self.path, cache_kib=budget.cache_kib(1))
+
+    def _serves(self, connection: Connection) -> bool:
+        return bool(connection.pragma("journal_mode") == "wal")
 
     def _has_pages(self) -> bool:
         return self.path.exists() and self.path.stat().st_size > 0

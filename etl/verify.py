@@ -25,6 +25,7 @@ from etl.model import RowidRange
 from etl.scope import Scope
 from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
+from etl.version import Version
 
 DIFFERENT = 4
 """The exit code where source and shards differ."""
@@ -208,6 +209,7 @@ def main(
         float | None, typer.Option(help="Only so many windows of a hundred, drawn by lot.", min=0.0, max=100.0)
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Write the windows that differ again.")] = False,
+    version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard that its key asks for.
 

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, object] = {
     "COPY_INDEXES": True,
     "WRITERS": CPUS,
     "ENGINE": "local",
+    "METRICS_FILE": None,
 }
 ACCEPTED: list[tuple[str, str, object]] = [
     *(("SOURCE_DB", path, Path(path)) for path in ("a b.db", "/x/%41?#.db", "Клиенты.db", "-", "$HOME/${X}")),
@@ -36,6 +37,7 @@ ACCEPTED: list[tuple[str, str, object]] = [
     *(("RESERVED_SHARD", text, int(text)) for text in ("0", "4096", "9223372036854775807")),
     *(("TOTAL_ROWS", text, value) for text, value in (("", None), ("1", 1), ("5000000000", 5_000_000_000))),
     *(("GARB_COL_TICKER_MINUTES", text, float(text)) for text in ("0.5", "1440", "1e1")),
+    *(("METRICS_FILE", text, value) for text, value in (("", None), ("/x/etl.prom", Path("/x/etl.prom")))),
     *(("COPY_INDEXES", text, True) for text in ("true", "TRUE", "1", "yes", "on")),
     *(("COPY_INDEXES", text, False) for text in ("false", "False", "0", "no", "off")),
     *(("INDEX_COLUMNS", text, ()) for text in ("", " ", ",", " , ,")),
@@ -55,6 +57,7 @@ REFUSED = [
     *(("GARB_COL_TICKER_MINUTES", text) for text in ("0", "-1", "1441", "nan", "inf", "-inf", "5m", "")),
     *(("COPY_INDEXES", text) for text in ("", "maybe", "2", "truefalse")),
     *(("ENGINE", text) for text in ("ray", "LOCAL", "", "local ")),
+    *(("METRICS_FILE", text) for text in (" ",)),
     *((name, text) for name in ("SOURCE_DB", "SHARD_DIR", "LOG_DIR") for text in ("", " ")),
     *(("TABLE_NAME", text) for text in ("",)),
     *(("SHARD_KEY", text) for text in ("",)),

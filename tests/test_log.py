@@ -57,7 +57,8 @@ def test_the_start_tells_the_effective_settings(workplace: Workplace) -> None:
     told = start["settings"]
     assert told["SOURCE_DB"] == str(workplace.source)
     assert (told["NUM_SHARDS"], told["INDEX_COLUMNS"], told["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
-    assert told.keys() == {*workplace.environ(), "TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE"}
+    others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"}
+    assert told.keys() == {*workplace.environ(), *others}
     assert start["run_id"] == manifest(workplace.environ())["run_id"][0]
 
 

@@ -1,0 +1,62 @@
+"""python -m etl: the commands, one line each; `python -m etl NAME …` runs one, and so does `shard-migrate NAME …`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from etl.version import Version
+
+COMMANDS = {
+    "migrate": "Move a table into shard files, or bring the shards up to date; --plan says what that would do.",
+    "verify": "Prove that the shards hold the rows of the source, cell for cell; --repair mends what differs.",
+    "status": "Tell how things stand: the run, the shards, the lag, the last verification.",
+    "route": "Print which shard and file a key belongs to.",
+}
+"""Each command, which is the module etl.<name>, and what it is for."""
+
+
+class _Commands(TyperGroup):
+    """The commands' modules, each imported only when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click calls it so
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        return _loaded(cmd_name)
+
+
+def _loaded(name: str) -> Any:
+    command = typer.main.get_command(importlib.import_module(f"etl.{name}").app)
+    command.name, command.short_help = name, COMMANDS[name]
+    return command
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    *,
+    version: Version = False,  # noqa: ARG001 - its callback has acted before
+) -> None:
+    """Move one table of a very large SQLite file into shard files, and keep them true.
+
+    Each command is also a module: python -m etl.migrate is python -m etl migrate.
+
+    Example: python -m etl migrate --demo
+    """
+    if context.invoked_subcommand is None:
+        print("python -m etl.<command>, or shard-migrate <command>; --help tells more of each\n")
+        for name, meaning in COMMANDS.items():
+            print(f"  {name:<8} {meaning}")
+
+
+if __name__ == "__main__":
+    app(prog_name="shard-migrate")  # by which a shell knows it and completes it

@@ -1,0 +1,125 @@
+"""How things stand with a table's shards: during a run and after, with the source or without it. Only looks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from etl import glance, plan, schema, sql, state
+from etl.config import Settings
+from etl.errors import EtlError
+from etl.manifest import Manifest
+from etl.model import RowidRange
+from etl.routing import shard_path
+from etl.state import INTERRUPTED, RUNNING, State
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStanding:
+    """One shard's file."""
+
+    shard: int
+    rows: int | None
+    """None where there is no file, or none that could be read."""
+    bytes: int
+    known_from: str
+    """ledger; or run, manifest, while the file is in the middle of a write; or nothing."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How things stand."""
+
+    table: str
+    source: str
+    shard_dir: str
+    run: State | None
+    shards: list[ShardStanding] = field(default_factory=list)
+    lag_rows: int | None = None
+    """Rows of the source above the last one that every shard has; rowids, an upper bound, where there are many."""
+    verification: dict[str, Any] | None = None
+    """What `verify.json` says."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be found out, and why."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards."""
+        return sum(each.rows or 0 for each in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all shards' files."""
+        return sum(each.bytes for each in self.shards)
+
+
+def take(settings: Settings) -> Standing:
+    """Looks at the state file, the ledgers, the source and the last verification; locks and writes nothing."""
+    run = state.read(state.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
+    is_live = run is not None and state.is_alive(run)
+    if run is not None and run.outcome == RUNNING and not is_live:
+        run = replace(run, outcome=INTERRUPTED, eta_s=None)
+    standing = Standing(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR), run)
+    standing.shards, last_rowid = _shards(settings, standing, is_live=is_live)
+    if run is not None and is_live:
+        last_rowid = run.last_rowid
+    standing.lag_rows = _lag_rows(settings, standing, last_rowid)
+    standing.verification = _verification(settings, standing)
+    return standing
+
+
+def _shards(settings: Settings, standing: Standing, *, is_live: bool) -> tuple[list[ShardStanding], int | None]:
+    """Each shard, and the last rowid that all of them have by their ledgers."""
+    manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
+    known = {each.shard: each.rows for each in standing.run.shards} if standing.run else {}
+    source = "run" if known else "manifest"
+    if not known:
+        known = manifest.rows()
+    shards, coverages = [], []
+    for number in settings.shard_map.shards:
+        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+        size = path.stat().st_size if path.is_file() else 0
+        if is_live or (size and glance.is_half_written(path)):
+            shards.append(ShardStanding(number, known.get(number), size, source))
+            coverages.append(manifest.coverage())
+            continue
+        coverage, rows = _ledger(path, standing) if size else ((), None)
+        shards.append(ShardStanding(number, rows, size, "nothing" if rows is None else "ledger"))
+        coverages.append(coverage)
+    done = plan.common(coverages)
+    return shards, done[-1].last_rowid if done else None
+
+
+def _ledger(path: Path, standing: Standing) -> tuple[plan.Coverage, int | None]:
+    try:
+        with glance.opened(path) as connection:
+            islands = connection.execute(sql.SELECT_COVERAGE)
+    except EtlError as error:
+        standing.notes.append(str(error))
+        return (), None
+    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands)
+
+
+def _lag_rows(settings: Settings, standing: Standing, last_rowid: int | None) -> int | None:
+    try:
+        table, _ = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        return schema.rows_above(settings.SOURCE_DB, table, last_rowid)
+    except EtlError as error:
+        standing.notes.append(str(error))
+        return None
+
+
+def _verification(settings: Settings, standing: Standing) -> dict[str, Any] | None:
+    path = settings.SHARD_DIR / "verify.json"
+    if not path.is_file():
+        return None
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        given = None
+    if not isinstance(given, dict):
+        standing.notes.append(f"{path}: expected what the last verification wrote, found no JSON; verify again")
+        return None
+    return given if given.get("table", settings.TABLE_NAME) == settings.TABLE_NAME else None

@@ -1,0 +1,99 @@
+"""The commands: one list of them, an example in each --help, a version, and completion in a shell."""
+
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import etl
+from etl import config
+from etl.__main__ import COMMANDS
+from tests.commands import ran
+from tests.workplace import REPOSITORY, Workplace, migrate
+
+
+def test_every_module_that_is_a_command_is_in_the_list() -> None:
+    sources = {
+        module.name: Path(etl.__path__[0]) / f"{module.name}.py" for module in pkgutil.iter_modules(etl.__path__)
+    }
+    commands = {name for name, path in sources.items() if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    assert commands - {"__main__"} == set(COMMANDS)
+
+
+def test_alone_it_lists_the_commands_with_a_line_each(workplace: Workplace) -> None:
+    answer = ran("etl", workplace.environ())
+    assert answer.code == 0
+    listed = [line.strip() for line in answer.out.splitlines() if line.startswith("  ")]
+    assert listed == [f"{name:<8} {meaning}" for name, meaning in COMMANDS.items()]
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_shows_an_example_that_names_the_command(workplace: Workplace, name: str) -> None:
+    answer = ran(f"etl.{name}" if name else "etl", workplace.environ(), "--help")
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= 80
+    example = re.search(r"Example: (.+)", answer.out)
+    assert example is not None
+    assert f"python -m etl{'.' + name if name else ''}" in example[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_each_command_does_its_work(workplace: Workplace, name: str) -> None:
+    workplace.script("CREATE TABLE clients (MOBILE_NUMBER TEXT)", "INSERT INTO clients VALUES ('00012345678')")
+    (workplace.root / "clients.db").hardlink_to(workplace.source)
+    indexes = config.Settings.model_fields["INDEX_COLUMNS"].default
+    environ = workplace.environ(SHARD_KEY="MOBILE_NUMBER", INDEX_COLUMNS=",".join(indexes))
+    assert migrate(environ | {"SOURCE_DB": str(workplace.root / "clients.db")}) == 0
+    example = re.search(r"Example: (.+)", import_module(f"etl.{name}").main.__doc__)
+    assert example is not None
+    settings = {"NUM_SHARDS": "3", "RESERVED_SHARD": "3", "PYTHONPATH": str(REPOSITORY)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    answer = subprocess.run(
+        ["sh", "-c", example[1]],
+        cwd=workplace.root,
+        env={**os.environ, **settings, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("module", ["etl", *(f"etl.{name}" for name in COMMANDS)])
+def test_the_version_is_told(workplace: Workplace, module: str) -> None:
+    answer = ran(module, workplace.environ(), "--version")
+    assert (answer.code, answer.out) == (0, f"shard-migrate {etl.__version__}\n")
+
+
+def test_a_command_runs_from_the_list_too(workplace: Workplace) -> None:
+    workplace.populate(10)
+    assert ran("etl", workplace.environ(), "migrate").code == 0
+    assert "10 rows" in ran("etl", workplace.environ(), "status").out
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("shard-migrate st", ["status"]), ("shard-migrate migrate --pl", ["--plan"]), ("shard-migrate ", [*COMMANDS])],
+)
+def test_bash_completes_commands_and_options(workplace: Workplace, words: str, completed: list[str]) -> None:
+    command = workplace.root / "shard-migrate"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m etl "$@"\n')
+    command.chmod(0o755)
+    script = (
+        'eval "$(shard-migrate --show-completion)"; COMP_WORDS=($1 $2); COMP_CWORD=$3; '
+        '_shard_migrate_completion shard-migrate; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    typed, count = words.split(), words.count(" ")
+    answer = subprocess.run(
+        ["bash", "-c", script, "bash", " ".join(typed), "", str(count)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": f"{workplace.root}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.stdout.split() == completed, answer.stderr

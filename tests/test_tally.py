@@ -1,0 +1,101 @@
+"""The counts of a run: the fraction done is never above one and never goes back, whatever comes in what order."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.manifest import Entry
+from etl.model import RowidRange
+from etl.tally import DONE, INDEX, Tally
+
+SHARDS = (0, 1, 2)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def begun(*, rowids: int, expected: int | None = None, indexes: int = 3, there: int = 0) -> Tally:
+    tally = Tally()
+    rows = dict.fromkeys(SHARDS, there)
+    tally.begin(now_s=0.0, rowids_todo=rowids, expected_rows=expected, indexes=indexes, shard_rows=rows)
+    return tally
+
+
+def entry(first: int, rows: int, rowids: int) -> Entry:
+    by_shard = [(0, rows), (1, 0), (2, 0)]
+    return Entry(
+        "run", RowidRange(first, first + rowids - 1), by_shard, MOMENT, read_ms=1.0, route_ms=2.0, write_ms=4.0
+    )
+
+
+def load(tally: Tally, windows: list[tuple[int, int]]) -> Iterator[float]:
+    """Reads and commits windows of so many rows in so many rowids; the percent after each step."""
+    first = 1
+    for rows, rowids in windows:
+        tally.read(rows, rowids, 10)
+        yield tally.percent
+        for shard in SHARDS:
+            tally.wrote(shard, rows=rows if shard == 0 else 0, rowids=rowids / len(SHARDS), ms=1.0)
+            yield tally.percent
+        tally.window(entry(first, rows, rowids))
+        first += rowids
+        yield tally.percent
+
+
+windows = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 10**9)), max_size=20)
+
+
+@given(windows, st.none() | st.integers(1, 10**12), st.integers(0, 5), st.integers(1, 10**10), st.integers(0, 10**6))
+def test_the_percent_never_goes_back_and_never_exceeds_100(
+    cut: list[tuple[int, int]], expected: int | None, indexes: int, rowids: int, there: int
+) -> None:
+    tally = begun(rowids=rowids, expected=expected, indexes=indexes, there=there)
+    seen = [tally.percent, *load(tally, cut)]
+    tally.phase = INDEX
+    for count in range(len(SHARDS) + 1):
+        tally.indexed = count
+        seen.append(tally.percent)
+    tally.phase = DONE
+    seen.append(tally.percent)
+    assert seen == sorted(seen)
+    assert seen[-1] == 100.0
+    assert seen[0] == 0.0
+
+
+def test_half_the_rowids_are_half_of_the_load() -> None:
+    tally = begun(rowids=200, indexes=0)
+    list(load(tally, [(10, 100)]))
+    assert tally.percent == 50.0
+    assert tally.eta_s(60.0) == 60.0
+
+
+def test_total_rows_counts_the_rows_that_are_there_already() -> None:
+    tally = begun(rowids=10**9, expected=1_300, indexes=0, there=100)
+    list(load(tally, [(500, 10)]))
+    assert tally.percent == 50.0
+
+
+def test_what_is_read_and_not_committed_is_half_done() -> None:
+    tally = begun(rowids=100, indexes=0)
+    tally.read(50, 50, 10)
+    assert tally.percent == 25.0
+
+
+def test_the_load_leaves_room_for_the_indexes() -> None:
+    tally = begun(rowids=100, indexes=4)
+    list(load(tally, [(100, 100)]))
+    assert 60.0 < tally.percent < 70.0  # 2.0 s of load against 4 × 0.25 s of indexes
+
+
+def test_rows_go_to_their_shard_and_the_slowest_is_known() -> None:
+    tally = begun(rowids=100)
+    assert tally.slowest_shard is None
+    tally.wrote(1, rows=5, rowids=1.0, ms=100.0)
+    tally.wrote(2, rows=6, rowids=1.0, ms=300.0)
+    assert tally.shard_rows == {0: 0, 1: 5, 2: 6}
+    assert tally.slowest_shard == 2
+    assert tally.rows_per_s(2.0) == 5.5
+
+
+def test_nothing_done_has_no_eta() -> None:
+    assert begun(rowids=100).eta_s(5.0) is None
