@@ -61,10 +61,9 @@ def check(
     force: bool,
 ) -> None:
     """Raises Refused where the run could not end well; a short disk is only logged with `force`."""
-    for shard in shards:
-        for path in (shard.path, directory):
-            if path.exists() and not os.access(path, os.W_OK):
-                raise Refused(f"{path}: expected to be able to write it, found it read-only; make it writable")
+    for path in (directory, *(shard.path for shard in shards)):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise Refused(f"{path}: expected to be able to write it, found it read-only; make it writable")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most_writers = min(writers, len(stock.found))
     if soft != resource.RLIM_INFINITY and (soft < _MIN_OPEN_FILES or most_writers > budget.max_open_shards()):
@@ -115,7 +114,9 @@ def room(
     index_bytes = {name: (rows + built[name]) * entry / _FILLED for name, entry in entries.items()}
     new = sum(found is None for found in stock.found)
     new_bytes = new * (_PAGES_OF_A_NEW_SHARD + len(entries)) * page
-    sorters = max(index_bytes.values(), default=0.0) * min(writers, slots) / slots
+    anew = sum(stock.rows) if stock.is_finished and stock.growth > budget.REINDEX_GROWTH else 0
+    largest = max((index_bytes[name] + anew * entry / _FILLED for name, entry in entries.items()), default=0.0)
+    sorters = largest * min(writers, slots) / slots
     wal_rows = min(rows, slots * budget.TRANSACTION_ROWS) if stock.is_finished else 0
     wal = wal_rows * (row_in_pages + sum(entries.values())) / _FILLED
     return Room(

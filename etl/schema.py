@@ -22,7 +22,7 @@ BUSY_TIMEOUT_S = 5.0
 SAMPLED_ROWS = 1_000
 COUNTED_ROWS = 100_000
 _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE type IN ('table', 'view')"
-_OF_THE_APPLICATION = ("no such collation sequence", "no such function")
+_OF_THE_APPLICATION = ("no such collation sequence", "no such function", "unknown function")
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 

@@ -115,3 +115,15 @@ def test_damage_that_is_seen_before_the_load_leaves_every_file_as_it_is(
     before = {path: state.digest for path, state in snapshot(shard_files(environ)).items()}
     assert migrate(environ) in (1, 2)
     assert {path: state.digest for path, state in snapshot(shard_files(environ)).items()} == before
+
+
+def test_the_way_out_goes_by_the_error_not_by_words_of_the_path(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workplace.populate(ROWS)
+    home = workplace.root / "database or disk is full" / "is locked"
+    environ = workplace.environ(SHARD_DIR=home)
+    assert migrate(environ) == 0
+    halve(shard_files(environ)[1])
+    assert migrate(environ) == 1
+    assert error_line(capfd.readouterr().err).endswith("move the file away; the next run rebuilds this shard")

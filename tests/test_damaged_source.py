@@ -67,6 +67,24 @@ def test_a_flipped_bit_is_never_a_silent_wrong_result(
     assert_flips_are_right_or_said(workplace, capfd, range(share * each, (share + 1) * each))
 
 
+FOUND_BY_LONG_TRIALS = {
+    "an integer in a TEXT column": 466,
+    "the last leaf is another": 863,
+    "a text made a real": 2382,
+    "the first rows are where no search leads": 5891,
+    "a column's name is no UTF-8": 6042,
+}
+
+
+@pytest.mark.parametrize("seed", FOUND_BY_LONG_TRIALS.values(), ids=FOUND_BY_LONG_TRIALS.keys())
+def test_damage_that_once_passed_in_silence_is_said(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], seed: int
+) -> None:
+    sound, dice = small_pages(workplace), random.Random(seed)
+    workplace.source.write_bytes(flipped(sound, dice, times=dice.choice([1, 1, 1, 4])))
+    assert assert_right_or_said(workplace, capfd, seed) in (1, 2)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("share", range(40))
 def test_ten_thousand_flipped_bits_are_never_a_silent_wrong_result(

@@ -121,3 +121,14 @@ def test_a_refusal_can_be_overruled_and_new_rows_arrive(done: Workplace, capfd: 
     assert forced.out.startswith("done: 20 rows")
     logged = [json.loads(line) for path in done.logs.glob("logs/*") for line in path.read_text().splitlines()]
     assert any(line["event"] == "forced" and "rowids" in line["although"] for line in logged)
+
+
+def test_what_a_shrunken_source_has_done_is_never_less_than_nothing(done: Workplace) -> None:
+    rebuild(done.source, "DELETE FROM clients WHERE rowid > 100")
+    shard_files(done.environ())[1].unlink()
+    forced = done.command(done.environ(LOG_DIR=done.root / "other"), *FORCED)
+    assert forced.code == 0, forced.err
+    (path,) = (done.root / "other" / "logs").iterdir()
+    (plan,) = (line for line in map(json.loads, path.read_text().splitlines()) if line["event"] == "plan")
+    assert plan["rowids"] == "1..100"
+    assert plan["done"] == "0.0%"

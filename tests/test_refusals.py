@@ -5,7 +5,9 @@ from contextlib import closing
 
 import polars as pl
 import pytest
+from adbc_driver_sqlite import dbapi
 
+from etl.model import Index
 from tests.workplace import Workplace, differences, migrate
 
 
@@ -48,3 +50,39 @@ def test_names_that_our_own_sql_uses_are_the_sources_to_use(workplace: Workplace
     environ = workplace.environ(TABLE_NAME="grid")
     assert migrate(environ) == 0
     assert differences(environ) == []
+
+
+def test_an_index_whose_name_a_shard_needs_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
+    workplace.populate(10)
+    workplace.script("CREATE INDEX _etl_windows ON clients (note)")
+    assert migrate(workplace.environ()) == 2
+    message = capfd.readouterr().err
+    assert "_etl_windows" in message
+    assert "COPY_INDEXES" in message
+    assert list(workplace.shards.glob("*.db")) == []
+    assert migrate(workplace.environ(COPY_INDEXES="false")) == 0
+
+
+def test_a_statement_that_the_writing_sqlite_cannot_run_is_refused_before_a_shard_is_made(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.populate(10)
+    index = Index("i", "CREATE INDEX i ON clients (known_to_one_sqlite_only(k))")
+    monkeypatch.setattr("etl.migration.sql.indexes", lambda *_, **__: (index,))
+    assert migrate(workplace.environ()) == 2
+    assert "no such function: known_to_one_sqlite_only" in capfd.readouterr().err
+    assert list(workplace.shards.glob("*.db")) == []
+
+
+def test_a_table_with_a_newer_sqlites_function_is_refused_or_migrated(
+    workplace: Workplace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(dbapi.connect(str(workplace.source), autocommit=True)) as made, closing(made.cursor()) as cursor:
+        cursor.execute("CREATE TABLE clients (k TEXT, v AS (concat(k, 'v')))")
+        cursor.execute("INSERT INTO clients VALUES ('a')")
+    code = migrate(workplace.environ())
+    if sqlite3.sqlite_version_info < (3, 44):
+        assert code == 2
+        assert "unknown function: concat" in capfd.readouterr().err
+    else:
+        assert code == 0
