@@ -71,10 +71,16 @@ def test_every_damage_is_found_and_named(migrated: dict[str, str], verify: Verif
         assert said["rows"][kind]["first_rowids"] == damage.rowids.get(kind, []), kind
 
 
+@pytest.mark.parametrize("small_rows", [-1, 20_000], ids=["through connectorx", "small"])
 @pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
 def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
-    migrated: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
+    migrated: dict[str, str],
+    verify: Verifier,
+    monkeypatch: pytest.MonkeyPatch,
+    apply: Callable[[Environ], None],
+    small_rows: int,
 ) -> None:
+    monkeypatch.setattr("etl.witness.SMALL_ROWS", small_rows)
     apply(migrated)
     said = verify(migrated)
     assert said["exit_code"] == 4
