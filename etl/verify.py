@@ -92,8 +92,11 @@ class Verdict:
             lines.append("bounded by --since or --sample: the rest, and whole files, were not looked at")
         if first.newer_rows:
             lines.append(f"newer than the shards: {first.newer_rows:,} rows of the source; migrate brings them")
-        if self.exit_code and self.mended is None and len(last.findings.unsound) < first.shards:
+        kinds = last.findings.counts().keys()
+        if self.mended is None and kinds - {"file"}:
             lines.append("next: python -m etl.verify --repair")
+        if "file" in kinds:
+            lines.append("next: move away each file named so, run migrate, and verify again")
         return [
             part
             for line in lines

@@ -216,6 +216,10 @@ def replace(environ: Environ) -> None:
     spoil(Path(environ["SHARD_DIR"]) / "clients_shard_00.db", "CREATE TABLE clients (k)")
 
 
+def add_a_column(environ: Environ) -> None:
+    spoil(shard_files(environ)[0], "ALTER TABLE clients ADD strange TEXT")
+
+
 def overwrite(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
         file.seek(offset // PAGE_BYTES * PAGE_BYTES)
@@ -237,6 +241,7 @@ FILE_DAMAGES: dict[str, Callable[[Environ], None]] = {
     "cut in half": cut,
     "gone": remove,
     "another database": replace,
+    "a column more": add_a_column,
     "a page of an index overwritten": overwrite_an_index,
     "a page of rows overwritten": overwrite_rows,
 }

@@ -242,6 +242,15 @@ def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrat
     assert max(map(len, lines)) <= 80
 
 
+def test_a_damaged_file_asks_for_no_repair(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    FILE_DAMAGES["noise"](migrated)
+    capsys.readouterr()
+    assert run(migrated, scope=Scope(quick=True)) == 4
+    out = capsys.readouterr().out
+    assert "--repair" not in out
+    assert out.splitlines()[-1] == "next: move away each file named so, run migrate, and verify again"
+
+
 def test_a_reader_that_goes_away_is_no_failure(workplace: Workplace, migrated: dict[str, str]) -> None:
     python = f"{shlex.quote(sys.executable)} -m etl.verify"
     ended = subprocess.run(
