@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from etl import fleet, lock, observe, schema
-from etl.audit import Audit, Result, Stopped
+from etl.audit import Audit, Stopped
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.findings import Findings
@@ -22,6 +22,7 @@ from etl.gauge import Gauge
 from etl.interrupt import Interrupt
 from etl.mend import Mend
 from etl.model import RowidRange
+from etl.result import Result
 from etl.scope import Scope
 from etl.session import complain, private_files, say, temporary_files_in
 from etl.source import Source

@@ -29,6 +29,9 @@ WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000
 """Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
 
+CHECKERS = 2
+"""So many files may be checked at once. integrity_check wants a large cache: these share the budget for it."""
+
 _TYPES: dict[Lane, tuple[type, ...]] = {
     Lane.INTEGER: (int,),
     Lane.REAL: (float,),
@@ -91,7 +94,7 @@ class Witness:
     def fault(self, *, quick: bool) -> EtlError | None:
         """What integrity_check, or quick_check, has against the file."""
         try:
-            with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
+            with Connection(self.path, cache_kib=budget.CACHE_BYTES // CHECKERS >> 10) as connection:
                 rows = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")
         except EtlError as error:
             return error
