@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ from etl.result import Result
 from etl.scope import Scope
 from etl.source import Source
 from etl.transcode import Utf8
-from etl.witness import CHECKERS, Witness
+from etl.witness import Witness, checkers
 
 T = TypeVar("T")
 _TICK_S = 0.2
@@ -135,7 +135,7 @@ class Audit:
         counted = np.zeros(len(grid.windows), np.int64)
         ledgers: dict[int, Ledger] = {}
         checks: dict[int, Future[EtlError | None]] = {}
-        with self._checkers() as checker:
+        with checkers() as checker:
             for event in self._heeding(ahead(self._shard_events(slots))):
                 match event:
                     case _Begun():
@@ -152,21 +152,12 @@ class Audit:
                     case (slot, Portion() as portion):
                         self._sum_portion(slot, portion, tally, counted)
             for slot, check in checks.items():
-                while not check.done():
-                    wait([check], timeout=_TICK_S)
+                while wait([check], timeout=_TICK_S).not_done:
                     self._heed()
+                self._heed()
                 if error := check.result():
                     self._inspection.damaged(slot, error)
         return tally, sound
-
-    @contextmanager
-    def _checkers(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads for integrity_check, which reads on beside the comparison; what they have not begun ends with it."""
-        with ThreadPoolExecutor(CHECKERS, thread_name_prefix="etl") as pool:
-            try:
-                yield pool
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
 
     def _sum_portion(self, slot: int, portion: Portion, tally: Tally, counted: Places) -> None:
         grid = self._result.grid

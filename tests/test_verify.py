@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from etl import lock
-from etl.model import Batch
 from etl.scope import Scope
 from etl.source import Source
 from etl.verify import run
+from etl.witness import Witness
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, build, tables
@@ -187,16 +188,23 @@ def test_blocks_of_any_size_find_the_same(
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
+@pytest.mark.parametrize(("owner", "function"), [(Source, "read"), (Witness, "fault")])
 def test_a_signal_stops_it_with_nothing_proved(
-    migrated: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    migrated: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    function: str,
 ) -> None:
-    read = Source.read
+    real, was_sent = getattr(owner, function), threading.Event()
 
-    def interrupted(source: Source, batch: Batch) -> pl.DataFrame:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return read(source, batch)
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if not was_sent.is_set():
+            was_sent.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(Source, "read", interrupted)
+    monkeypatch.setattr(owner, function, interrupted)
     assert run(migrated) == 143
     assert "stopped by SIGTERM: nothing is proved" in capsys.readouterr().out
 
