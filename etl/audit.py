@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from etl import budget, digest, partitioning, plan, routing_frame
 from etl.bisection import Fingerprinted, classify
 from etl.errors import EtlError
-from etl.findings import FIRST_ROWIDS, Findings
+from etl.findings import FIRST_ROWIDS
 from etl.fleet import Fleet
 from etl.gauge import Gauge
 from etl.grid import Grid, Places, Tally
@@ -27,27 +28,14 @@ from etl.ledgers import Ledger, Register
 from etl.model import RowidRange
 from etl.plan import Coverage
 from etl.readings import READ_ROWS, Portion, ahead, of_source
+from etl.result import Result
 from etl.scope import Scope
 from etl.source import Source
 from etl.transcode import Utf8
-from etl.witness import Witness
+from etl.witness import Witness, checkers
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Result:
-    """What a verification came to."""
-
-    findings: Findings = field(default_factory=Findings)
-    grid: Grid = field(default_factory=lambda: Grid((), rows=0, slots=1))
-    windows: tuple[RowidRange, ...] = ()
-    """All windows, compared or not."""
-    source_rows: int = 0
-    shard_rows: int = 0
-    shards: int = 0
-    newer_rows: int = 0
-    """Rows of the source in no window: the next run brings them."""
+_TICK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +75,6 @@ class Audit:
         self._gauge = gauge
         self._stop = stop
         self._witnesses = [Witness(shard.path, source.table) for shard in fleet.shards]
-        self._utf8 = Utf8(source.table.encoding) if source.table.encoding != "UTF-8" else None
         self._result = Result()
         self._findings = self._result.findings
         self._inspection = Inspection(fleet, self._witnesses, source.table, scope=scope, findings=self._findings)
@@ -98,6 +85,10 @@ class Audit:
 
     def run(self) -> Result:
         """Compares everything in the scope. Raises Refused where no shard is of these settings, EtlError, Stopped."""
+        with closing(Utf8(self._source.table.encoding)) as self._utf8:
+            return self._compared()
+
+    def _compared(self) -> Result:
         slots, ledgers = self._inspection.look(self._scope.slots(self._map))
         windows = ledgers.windows()
         chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()))
@@ -144,7 +135,7 @@ class Audit:
         counted = np.zeros(len(grid.windows), np.int64)
         ledgers: dict[int, Ledger] = {}
         checks: dict[int, Future[EtlError | None]] = {}
-        with ThreadPoolExecutor(1, thread_name_prefix="etl") as checker:
+        with checkers() as checker:
             for event in self._heeding(ahead(self._shard_events(slots))):
                 match event:
                     case _Begun():
@@ -161,6 +152,9 @@ class Audit:
                     case (slot, Portion() as portion):
                         self._sum_portion(slot, portion, tally, counted)
             for slot, check in checks.items():
+                while wait([check], timeout=_TICK_S).not_done:
+                    self._heed()
+                self._heed()
                 if error := check.result():
                     self._inspection.damaged(slot, error)
         return tally, sound
@@ -225,8 +219,8 @@ class Audit:
     def _rows_of(self, slot: int, stretch: RowidRange) -> Iterator[Fingerprinted]:
         """A shard's rows in a stretch."""
         ledger, pieces = self._pieces(slot, plan.intersect(self._result.grid.coverage, (stretch,)))
-        expected = 0 if len(pieces) <= 1 else int(ledger.rows.sum())
-        for portion in self._witnesses[slot].rows(pieces, lanes=self._source.lanes, expected=expected):
+        rows = self._witnesses[slot].rows(pieces, lanes=self._source.lanes, expected=ledger.rows_about(stretch))
+        for portion in rows:
             yield self._fingerprinted(portion, slot)
 
     def _fingerprinted(self, portion: Portion, slot: int | None) -> Fingerprinted:
@@ -234,7 +228,8 @@ class Audit:
         table, frame = self._source.table, portion.frame
         low, high = digest.fingerprints(frame, table, portion.lanes)
         if slot is None:
-            keys = partitioning.keys(frame, table, portion.lanes, utf8=self._utf8)
+            utf8 = None if table.encoding == "UTF-8" else self._utf8
+            keys = partitioning.keys(frame, table, portion.lanes, utf8=utf8)
             slots = routing_frame.slots(keys, self._map).astype(np.int64)
         else:
             slots = np.full(frame.height, slot)
@@ -243,6 +238,9 @@ class Audit:
     def _heeding(self, items: Iterator[T]) -> Iterator[T]:
         """The items, until a signal comes."""
         for item in items:
-            if self._stop.is_set():
-                raise Stopped
+            self._heed()
             yield item
+
+    def _heed(self) -> None:
+        if self._stop.is_set():
+            raise Stopped

@@ -35,7 +35,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A difference that is not one of rows: of a ledger, the manifest, an index, a schema or a whole file."""
+    """A difference that is not one of rows: of a ledger, the manifest, an index, a schema, or a file past mending."""
 
     kind: str
     place: str

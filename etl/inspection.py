@@ -84,9 +84,9 @@ class Inspection:
     def _check_schema(self, slot: int, look: Look) -> None:
         table, path, findings = self._table, self._fleet.shards[slot].path, self._findings
         if look.schema.get(table.name) != table.ddl:
-            findings.note("schema", path, f"its CREATE TABLE is not the source's; {WAY_OUT}")
+            findings.note("file", path, f"its CREATE TABLE is not the source's; {WAY_OUT}")
         if look.header["encoding"] != table.encoding:
-            findings.note("schema", path, f"its encoding is not the source's, {table.encoding}; {WAY_OUT}")
+            findings.note("file", path, f"its encoding is not the source's, {table.encoding}; {WAY_OUT}")
         for name, expected in (("user_version", table.user_version), ("application_id", table.application_id)):
             if look.header[name] != expected:
                 findings.note("schema", path, f"{name} is {look.header[name]}, the source's {expected}")

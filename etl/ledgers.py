@@ -44,6 +44,10 @@ class Ledger:
             found[same] = self.rows[at[same]]
         return found
 
+    def rows_about(self, stretch: RowidRange) -> int:
+        """The rows of its windows that reach into the stretch."""
+        return int(self.rows[(self.last >= stretch.first_rowid) & (self.first <= stretch.last_rowid)].sum())
+
     def strange_to(self, windows: Sequence[RowidRange]) -> list[RowidRange]:
         """Those of its windows that are none of these."""
         return sorted(set(self.windows) - set(windows)) if self._others(windows) else []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from etl import budget, observe, partitioning, plan, routing_frame, sql
-from etl.audit import Result, Stopped
+from etl.audit import Stopped
 from etl.errors import Refused
 from etl.fleet import Fleet
 from etl.lanes import ROWID
@@ -19,6 +19,7 @@ from etl.ledgers import Register
 from etl.manifest import Entry
 from etl.model import MAX_ROWID, MIN_ROWID, RowidRange
 from etl.readings import Portion, of_source
+from etl.result import Result
 from etl.source import Source
 from etl.transaction import Transaction
 from etl.transcode import Utf8
@@ -120,8 +121,9 @@ class Mend:
         if self._stop.is_set():
             raise Stopped
         table = self._source.table
-        utf8 = Utf8(table.encoding) if table.encoding != "UTF-8" else None
-        keys = partitioning.keys(portion.frame, table, portion.lanes, utf8=utf8)
+        with closing(Utf8(table.encoding)) as utf8:
+            to_utf8 = None if table.encoding == "UTF-8" else utf8
+            keys = partitioning.keys(portion.frame, table, portion.lanes, utf8=to_utf8)
         slots = routing_frame.slots(keys, self._map)
         places = result.grid.place(portion.frame[ROWID].to_numpy())
         wanted = np.zeros(len(slots), np.bool_)

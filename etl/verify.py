@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from etl import fleet, lock, observe, schema
-from etl.audit import Audit, Result, Stopped
+from etl.audit import Audit, Stopped
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.findings import Findings
@@ -22,6 +22,7 @@ from etl.gauge import Gauge
 from etl.interrupt import Interrupt
 from etl.mend import Mend
 from etl.model import RowidRange
+from etl.result import Result
 from etl.scope import Scope
 from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
@@ -93,8 +94,11 @@ class Verdict:
             lines.append("bounded by --since or --sample: the rest, and whole files, were not looked at")
         if first.newer_rows:
             lines.append(f"newer than the shards: {first.newer_rows:,} rows of the source; migrate brings them")
-        if self.exit_code and self.mended is None and len(last.findings.unsound) < first.shards:
+        kinds = last.findings.counts().keys()
+        if self.mended is None and kinds - {"file"}:
             lines.append("next: python -m etl.verify --repair")
+        if "file" in kinds:
+            lines.append("next: move away each file named so, run migrate, and verify again")
         return [
             part
             for line in lines

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -28,6 +29,9 @@ from etl.source import Source
 WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000
 """Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
+
+_CHECKERS = 2
+"""So many files may be checked at once. integrity_check wants a large cache: these share the budget for it."""
 
 _TYPES: dict[Lane, tuple[type, ...]] = {
     Lane.INTEGER: (int,),
@@ -91,7 +95,7 @@ class Witness:
     def fault(self, *, quick: bool) -> EtlError | None:
         """What integrity_check, or quick_check, has against the file."""
         try:
-            with Connection(self.path, cache_kib=budget.CACHE_BYTES >> 10) as connection:
+            with Connection(self.path, cache_kib=budget.CACHE_BYTES // _CHECKERS >> 10) as connection:
                 rows = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check")
         except EtlError as error:
             return error
@@ -140,6 +144,16 @@ class Witness:
                 return None
             frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
         return pl.DataFrame(frame)
+
+
+@contextmanager
+def checkers() -> Iterator[ThreadPoolExecutor]:
+    """Threads for `Witness.fault`, beside the comparison; what they have not begun as the block ends is left."""
+    with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="etl") as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Reader(Source):

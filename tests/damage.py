@@ -13,6 +13,7 @@ from tests.workplace import shard_files
 
 Environ = Mapping[str, str]
 ROWS = 2_000  # in windows of 100
+PAGE_BYTES = 16_384
 
 
 def spoil(path: Path, *statements: str) -> None:
@@ -203,7 +204,7 @@ def garble(environ: Environ) -> None:
 
 def cut(environ: Environ) -> None:
     path = shard_files(environ)[0]
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 32768 * 16384])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // (2 * PAGE_BYTES) * PAGE_BYTES])
 
 
 def remove(environ: Environ) -> None:
@@ -215,12 +216,24 @@ def replace(environ: Environ) -> None:
     spoil(Path(environ["SHARD_DIR"]) / "clients_shard_00.db", "CREATE TABLE clients (k)")
 
 
-def overwrite_a_page(environ: Environ) -> None:
-    """The last page but one: deep in the table or an index, where only a full read comes."""
-    path = shard_files(environ)[0]
+def add_a_column(environ: Environ) -> None:
+    spoil(shard_files(environ)[0], "ALTER TABLE clients ADD strange TEXT")
+
+
+def overwrite(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
-        file.seek(-2 * 16384, 2)
-        file.write(b"\xff" * 16384)
+        file.seek(offset // PAGE_BYTES * PAGE_BYTES)
+        file.write(b"\xff" * PAGE_BYTES)
+
+
+def overwrite_an_index(environ: Environ) -> None:
+    path = shard_files(environ)[0]
+    overwrite(path, path.stat().st_size - PAGE_BYTES)  # indexes are built last
+
+
+def overwrite_rows(environ: Environ) -> None:
+    path = shard_files(environ)[0]
+    overwrite(path, path.read_bytes().rindex(b"x" * 40))  # a note, which no index has
 
 
 FILE_DAMAGES: dict[str, Callable[[Environ], None]] = {
@@ -228,5 +241,7 @@ FILE_DAMAGES: dict[str, Callable[[Environ], None]] = {
     "cut in half": cut,
     "gone": remove,
     "another database": replace,
-    "a page overwritten": overwrite_a_page,
+    "a column more": add_a_column,
+    "a page of an index overwritten": overwrite_an_index,
+    "a page of rows overwritten": overwrite_rows,
 }

@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
 
 from etl.connection import Connection
 from etl.manifest import Manifest
@@ -18,13 +21,15 @@ from etl.shard import Shard
 from etl.source import Source
 from etl.transaction import Transaction
 from etl.verify import run
+from tests import faults
 from tests.completeness import faults_of
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, spoil
 from tests.faults import Point, kill
-from tests.oracle import opened
+from tests.oracle import opened, quoted
+from tests.tables import Table, build, tables
 from tests.test_privacy import MARKER, fill, traces
 from tests.verifier import Verifier, command
-from tests.workplace import REPOSITORY, Outcome, Workplace, error_line, migrate, shard_files, snapshot
+from tests.workplace import REPOSITORY, Outcome, Workplace, differences, error_line, migrate, shard_files, snapshot
 
 POINTS = {
     "before a row is deleted": Point(Connection, "execute", says="DELETE FROM", after=False),
@@ -128,6 +133,49 @@ def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: 
     said = verify(environ, Scope(quick=True), repair=True)
     assert (said["exit_code"], said["repair"]["found"]) == (0, {"changed": 5})
     assert faults_of(environ) == []
+
+
+def test_a_load_that_was_killed_is_finished_as_far_as_it_came(workplace: Workplace, verify: Verifier) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k,INN")
+    assert faults.struck(environ, "between two shards' commits", 9).code == -signal.SIGKILL
+    assert verify(environ, Scope(quick=True))["exit_code"] == 4
+    said = verify(environ, Scope(quick=True), repair=True)
+    assert said["exit_code"] == 0
+    assert 0 < said["repair"]["windows"] < ROWS // 100
+    assert said["newer_rows"] > 0
+    assert migrate(environ) == 0
+    assert faults_of(environ) == []
+
+
+def test_what_changed_in_the_source_is_followed(
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
+) -> None:
+    workplace.script(
+        "UPDATE clients SET note = 'new' WHERE rowid = 5",
+        "UPDATE clients SET k = 'elsewhere' || rowid WHERE rowid BETWEEN 300 AND 305",
+        "DELETE FROM clients WHERE rowid = 6",
+        "INSERT INTO clients (rowid, k) VALUES (6, 'another')",
+        "DELETE FROM clients WHERE rowid = 1999",
+    )
+    assert verify(migrated, Scope(quick=True), repair=True)["exit_code"] == 0
+    assert faults_of(migrated) == []
+
+
+@settings(max_examples=25)
+@given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7))
+def test_any_table_whose_rows_were_lost_is_written_again(*, table: Table, num_shards: int, batch_size: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        place = Workplace(Path(directory))
+        build(table, place.source)
+        note(table.ddl)
+        environ = place.environ(
+            TABLE_NAME=table.name, SHARD_KEY=table.key, NUM_SHARDS=num_shards, BATCH_SIZE=batch_size
+        )
+        assert migrate(environ) == 0
+        every(f"DELETE FROM {quoted(table.name)}")(environ)
+        assert run(environ, scope=Scope(quick=True), repair=True) == 0
+        assert differences(environ) == []
 
 
 def test_one_shard_alone_is_mended(migrated: dict[str, str], verify: Verifier) -> None:

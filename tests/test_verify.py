@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from etl import lock
-from etl.model import Batch
 from etl.scope import Scope
 from etl.source import Source
 from etl.verify import run
+from etl.witness import Witness
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, build, tables
@@ -71,10 +72,16 @@ def test_every_damage_is_found_and_named(migrated: dict[str, str], verify: Verif
         assert said["rows"][kind]["first_rowids"] == damage.rowids.get(kind, []), kind
 
 
+@pytest.mark.parametrize("small_rows", [-1, 20_000], ids=["through connectorx", "small"])
 @pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
 def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
-    migrated: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
+    migrated: dict[str, str],
+    verify: Verifier,
+    monkeypatch: pytest.MonkeyPatch,
+    apply: Callable[[Environ], None],
+    small_rows: int,
 ) -> None:
+    monkeypatch.setattr("etl.witness.SMALL_ROWS", small_rows)
     apply(migrated)
     said = verify(migrated)
     assert said["exit_code"] == 4
@@ -181,16 +188,23 @@ def test_blocks_of_any_size_find_the_same(
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
+@pytest.mark.parametrize(("owner", "function"), [(Source, "read"), (Witness, "fault")])
 def test_a_signal_stops_it_with_nothing_proved(
-    migrated: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    migrated: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    function: str,
 ) -> None:
-    read = Source.read
+    real, was_sent = getattr(owner, function), threading.Event()
 
-    def interrupted(source: Source, batch: Batch) -> pl.DataFrame:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return read(source, batch)
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if not was_sent.is_set():
+            was_sent.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(Source, "read", interrupted)
+    monkeypatch.setattr(owner, function, interrupted)
     assert run(migrated) == 143
     assert "stopped by SIGTERM: nothing is proved" in capsys.readouterr().out
 
@@ -234,6 +248,15 @@ def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrat
     assert "  changed: 50 rows; rowids 401, 402, " in different.out
     assert lines[-1] == "next: python -m etl.verify --repair"
     assert max(map(len, lines)) <= 80
+
+
+def test_a_damaged_file_asks_for_no_repair(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    FILE_DAMAGES["noise"](migrated)
+    capsys.readouterr()
+    assert run(migrated, scope=Scope(quick=True)) == 4
+    out = capsys.readouterr().out
+    assert "--repair" not in out
+    assert out.splitlines()[-1] == "next: move away each file named so, run migrate, and verify again"
 
 
 def test_a_reader_that_goes_away_is_no_failure(workplace: Workplace, migrated: dict[str, str]) -> None:
