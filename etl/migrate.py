@@ -14,14 +14,16 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import demo, forecast, forecast_text, lock, observe, summary
+from etl import demo, lock, observe
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
+from etl.forecasting import forecast, forecast_text
 from etl.interrupt import Interrupt
 from etl.migration import Migration, Outcome
-from etl.pulse import Pulse
+from etl.monitoring import summary
+from etl.monitoring.pulse import Pulse
+from etl.monitoring.tally import Tally
 from etl.session import complain, maybe_deaf, private_files, say, stand_in_for_closed_streams, temporary_files_in
-from etl.tally import Tally
 from etl.version import Version
 
 _ENV_FILE = Path(".env")

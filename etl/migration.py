@@ -17,6 +17,7 @@ from etl.config import Settings
 from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Index, LedgerLine, RowidRange, Table
+from etl.monitoring.tally import INDEX, Tally
 from etl.pipeline import load
 from etl.progress import Watch
 from etl.rehearsal import IndexedColumns, rehearse
@@ -24,7 +25,6 @@ from etl.shard import Shard
 from etl.source import Source
 from etl.stock import R, Stock, T
 from etl.survey import Survey
-from etl.tally import INDEX, Tally
 
 _TICK_S = 0.5
 

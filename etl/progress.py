@@ -6,9 +6,9 @@ import time
 from typing import Self
 
 from etl import observe
-from etl.display import Display, left
 from etl.manifest import Entry
-from etl.tally import Tally
+from etl.monitoring.display import Display, left
+from etl.monitoring.tally import Tally
 
 MEMORY_S = 30.0
 

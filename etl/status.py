@@ -16,15 +16,16 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import lock, observe, schema, standing
+from etl import lock, observe, schema
 from etl.config import load
-from etl.display import left, size, span
 from etl.errors import EtlError, Refused
 from etl.migration import Migration
+from etl.monitoring import standing
+from etl.monitoring.display import left, size, span
+from etl.monitoring.standing import Standing
+from etl.monitoring.state import INTERRUPTED, RUNNING, State
+from etl.monitoring.tally import Tally
 from etl.session import complain, maybe_deaf, private_files, say
-from etl.standing import Standing
-from etl.state import INTERRUPTED, RUNNING, State
-from etl.tally import Tally
 from etl.version import Version
 
 _MOST_SHARDS = 32

@@ -14,18 +14,18 @@ from typing import Annotated, Any
 import typer
 
 from etl import fleet, lock, observe, schema
-from etl.audit import Audit, Stopped
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
-from etl.findings import Findings
-from etl.gauge import Gauge
 from etl.interrupt import Interrupt
-from etl.mend import Mend
 from etl.model import RowidRange
-from etl.result import Result
-from etl.scope import Scope
 from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
+from etl.verification.audit import Audit, Stopped
+from etl.verification.findings import Findings
+from etl.verification.gauge import Gauge
+from etl.verification.mend import Mend
+from etl.verification.result import Result
+from etl.verification.scope import Scope
 from etl.version import Version
 
 DIFFERENT = 4

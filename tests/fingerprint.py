@@ -1,4 +1,4 @@
-"""A row's fingerprint, a cell at a time, from the formula in `etl.digest` and XXH64's specification alone."""
+"""A row's fingerprint, a cell at a time, from `etl.verification.digest`'s formula and XXH64's specification alone."""
 
 import struct
 from collections.abc import Sequence

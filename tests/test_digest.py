@@ -13,11 +13,12 @@ import pytest
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
-from etl import digest, schema
+from etl import schema
 from etl.lanes import ROWID, Lanes
 from etl.model import Lane, Table
-from etl.readings import of_source
 from etl.source import Source
+from etl.verification import digest
+from etl.verification.readings import of_source
 from tests.fingerprint import Cell, fingerprint, xxh64
 from tests.oracle import opened, quoted, rowid_name
 from tests.tables import Table as DrawnTable

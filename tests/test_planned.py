@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from etl import census, config
-from etl.forecast import make
+from etl import config
+from etl.forecasting import census
+from etl.forecasting.forecast import make
 from tests.commands import everything, ran
 from tests.completeness import manifest
 from tests.faults import hang, start, struck

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from etl.connection import Connection
 from etl.manifest import Manifest
-from etl.scope import Scope
 from etl.shard import Shard
 from etl.source import Source
 from etl.transaction import Transaction
+from etl.verification.scope import Scope
 from etl.verify import run
 from tests import faults
 from tests.completeness import faults_of

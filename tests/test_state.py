@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from etl import state
-from etl.state import RUNNING, State
+from etl.monitoring import state
+from etl.monitoring.state import RUNNING, State
 from tests.workplace import Workplace, migrate
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from etl.manifest import Entry
 from etl.model import RowidRange
-from etl.tally import DONE, INDEX, Tally
+from etl.monitoring.tally import DONE, INDEX, Tally
 
 SHARDS = (0, 1, 2)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

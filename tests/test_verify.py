@@ -18,10 +18,10 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from etl import lock
-from etl.scope import Scope
 from etl.source import Source
+from etl.verification.scope import Scope
+from etl.verification.witness import Witness
 from etl.verify import run
-from etl.witness import Witness
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, build, tables
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
     apply: Callable[[Environ], None],
     small_rows: int,
 ) -> None:
-    monkeypatch.setattr("etl.witness.SMALL_ROWS", small_rows)
+    monkeypatch.setattr("etl.verification.witness.SMALL_ROWS", small_rows)
     apply(migrated)
     said = verify(migrated)
     assert said["exit_code"] == 4
@@ -167,7 +167,7 @@ def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Ver
 def test_a_sample_compares_a_share_of_the_windows(
     migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.grid.BLOCK_ROWS", 100)
+    monkeypatch.setattr("etl.verification.grid.BLOCK_ROWS", 100)
     every("UPDATE clients SET note = 'other'")(migrated)
     said = verify(migrated, Scope(percent=25.0))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (ROWS // 4, ROWS // 4, 5)
@@ -178,10 +178,10 @@ def test_a_sample_compares_a_share_of_the_windows(
 def test_blocks_of_any_size_find_the_same(
     migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
 ) -> None:
-    monkeypatch.setattr("etl.grid.BLOCK_ROWS", 150)
-    monkeypatch.setattr("etl.grid.MOST_SUMS", most_sums)
-    monkeypatch.setattr("etl.readings.READ_ROWS", 280)
-    monkeypatch.setattr("etl.audit.READ_ROWS", 30)
+    monkeypatch.setattr("etl.verification.grid.BLOCK_ROWS", 150)
+    monkeypatch.setattr("etl.verification.grid.MOST_SUMS", most_sums)
+    monkeypatch.setattr("etl.verification.readings.READ_ROWS", 280)
+    monkeypatch.setattr("etl.verification.audit.READ_ROWS", 30)
     DAMAGES["damage in two far windows"].apply(migrated)
     DAMAGES["a row in two shards"].apply(migrated)
     said = verify(migrated)
@@ -221,7 +221,7 @@ def test_any_table_is_equal_to_its_shards(
     *, table: Table, num_shards: int, batch_size: int, through_connectorx: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("etl.witness.SMALL_ROWS", -1 if through_connectorx else 20_000)
+        patch.setattr("etl.verification.witness.SMALL_ROWS", -1 if through_connectorx else 20_000)
         place = Workplace(Path(directory))
         build(table, place.source)
         note(table.ddl)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etl.scope import Scope
+from etl.verification.scope import Scope
 from etl.verify import run
 from tests.damage import Environ
 from tests.workplace import REPOSITORY, Outcome, Workplace

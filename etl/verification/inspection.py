@@ -9,13 +9,13 @@ import numpy as np
 
 from etl import plan
 from etl.errors import EtlError, Refused
-from etl.findings import Findings
 from etl.fleet import Fleet
-from etl.grid import Places
-from etl.ledgers import Ledger, Ledgers, Register
 from etl.model import RowidRange, Table
-from etl.scope import Scope
-from etl.witness import WAY_OUT, Look, Witness
+from etl.verification.findings import Findings
+from etl.verification.grid import Places
+from etl.verification.ledgers import Ledger, Ledgers, Register
+from etl.verification.scope import Scope
+from etl.verification.witness import WAY_OUT, Look, Witness
 
 
 class Inspection:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from etl import plan
-from etl.grid import reference
 from etl.manifest import Manifest
 from etl.model import RowidRange
+from etl.verification.grid import reference
 
 Numbers = npt.NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from etl import state as state_file
-from etl.state import RUNNING, State
+from etl.monitoring import state as state_file
+from etl.monitoring.state import RUNNING, State
 
 _PREFIX = "shard_migrate_"
 _MODE = 0o644

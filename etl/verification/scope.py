@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from etl import plan
 from etl.errors import Refused
-from etl.grid import Grid
 from etl.model import MAX_ROWID, MIN_ROWID, RowidRange, ShardMap
+from etl.verification.grid import Grid
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.census import Count
-from etl.display import size, span
-from etl.forecast import Forecast
+from etl.forecasting.census import Count
+from etl.forecasting.forecast import Forecast
+from etl.monitoring.display import size, span
 
 _MOST_COLUMNS = 40
 """Of more columns those that travel the exact way are shown."""

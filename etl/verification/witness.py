@@ -20,11 +20,11 @@ from etl import budget, plan, sql
 from etl.connection import Connection
 from etl.errors import EtlError
 from etl.lanes import ROWID, Lanes
-from etl.ledgers import Ledger
 from etl.model import Batch, Lane, RowidRange, Table
-from etl.readings import Portion, within
 from etl.schema import BUSY_TIMEOUT_S, read_only_uri
 from etl.source import Source
+from etl.verification.ledgers import Ledger
+from etl.verification.readings import Portion, within
 
 WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000

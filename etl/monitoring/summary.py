@@ -7,8 +7,8 @@ import sys
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.display import size
-from etl.tally import Tally
+from etl.monitoring.display import size
+from etl.monitoring.tally import Tally
 
 _MOST_SHARDS = 32
 """Of more shards the largest and the smallest are shown."""

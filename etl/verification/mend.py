@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from etl import budget, observe, partitioning, plan, routing_frame, sql
-from etl.audit import Stopped
 from etl.errors import Refused
 from etl.fleet import Fleet
 from etl.lanes import ROWID
-from etl.ledgers import Register
 from etl.manifest import Entry
 from etl.model import MAX_ROWID, MIN_ROWID, RowidRange
-from etl.readings import Portion, of_source
-from etl.result import Result
 from etl.source import Source
 from etl.transaction import Transaction
 from etl.transcode import Utf8
-from etl.witness import Witness
+from etl.verification.audit import Stopped
+from etl.verification.ledgers import Register
+from etl.verification.readings import Portion, of_source
+from etl.verification.result import Result
+from etl.verification.witness import Witness
 
 FEW_ROWS = 1_000
 """So many rows that the source lacks are deleted from the shards in any case …"""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from etl.findings import Findings
-from etl.grid import Grid
 from etl.model import RowidRange
+from etl.verification.findings import Findings
+from etl.verification.grid import Grid
 
 
 @dataclass(slots=True)

@@ -15,24 +15,25 @@ from typing import TypeVar
 
 import numpy as np
 
-from etl import budget, digest, partitioning, plan, routing_frame
-from etl.bisection import Fingerprinted, classify
+from etl import budget, partitioning, plan, routing_frame
 from etl.errors import EtlError
-from etl.findings import FIRST_ROWIDS
 from etl.fleet import Fleet
-from etl.gauge import Gauge
-from etl.grid import Grid, Places, Tally
-from etl.inspection import Inspection
 from etl.lanes import ROWID
-from etl.ledgers import Ledger, Register
 from etl.model import RowidRange
 from etl.plan import Coverage
-from etl.readings import READ_ROWS, Portion, ahead, of_source
-from etl.result import Result
-from etl.scope import Scope
 from etl.source import Source
 from etl.transcode import Utf8
-from etl.witness import Witness, checkers
+from etl.verification import digest
+from etl.verification.bisection import Fingerprinted, classify
+from etl.verification.findings import FIRST_ROWIDS
+from etl.verification.gauge import Gauge
+from etl.verification.grid import Grid, Places, Tally
+from etl.verification.inspection import Inspection
+from etl.verification.ledgers import Ledger, Register
+from etl.verification.readings import READ_ROWS, Portion, ahead, of_source
+from etl.verification.result import Result
+from etl.verification.scope import Scope
+from etl.verification.witness import Witness, checkers
 
 T = TypeVar("T")
 _TICK_S = 0.2

@@ -10,12 +10,13 @@ from datetime import datetime
 
 import psutil
 
-from etl import __version__, metrics, observe, schema
-from etl import state as state_file
+from etl import __version__, observe, schema
 from etl.config import Settings
 from etl.errors import EtlError, Refused
-from etl.state import RUNNING, ShardState, State
-from etl.tally import DONE, Tally
+from etl.monitoring import metrics
+from etl.monitoring import state as state_file
+from etl.monitoring.state import RUNNING, ShardState, State
+from etl.monitoring.tally import DONE, Tally
 
 _BEAT_S = 1.0
 _MOST_WORK = 0.02

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from etl import plan
-from etl.digest import Words
 from etl.model import RowidRange
+from etl.verification.digest import Words
 
 BLOCK_ROWS = 100_000
 """A block gathers windows up to so many rows …"""

@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from etl import census, fleet, glance, lanes, origin, preflight, schema, sql, state, trial
+from etl import fleet, lanes, origin, preflight, schema, sql
 from etl import stock as stock_of
-from etl.census import Census, Count, KeyCensus
 from etl.config import Settings
 from etl.errors import AlreadyRunning, EtlError, Refused
-from etl.glance import Glance
+from etl.forecasting import census, glance, trial
+from etl.forecasting.census import Census, Count, KeyCensus
+from etl.forecasting.glance import Glance
+from etl.forecasting.trial import Trial
 from etl.manifest import Manifest
 from etl.model import Affinity, Column, Index, Lane, RowidRange, ShardMap, Table
+from etl.monitoring import state
 from etl.rehearsal import IndexedColumns, rehearse
 from etl.source import MAX_RESULT_COLUMNS
 from etl.stock import R, Stock, T
-from etl.trial import Trial
 
 _TRIAL_ROWS = 12_500
 """Of each piece of the sample."""

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etl import glance, plan, schema, sql, state
+from etl import plan, schema, sql
 from etl.config import Settings
 from etl.errors import EtlError
+from etl.forecasting import glance
 from etl.manifest import Manifest
 from etl.model import RowidRange
+from etl.monitoring import state
+from etl.monitoring.state import INTERRUPTED, RUNNING, State
 from etl.routing import shard_path
-from etl.state import INTERRUPTED, RUNNING, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from etl.digest import Words
-from etl.findings import FIRST_ROWIDS, Findings
-from etl.grid import Grid
+from etl.verification.digest import Words
+from etl.verification.findings import FIRST_ROWIDS, Findings
+from etl.verification.grid import Grid
 
 Flags = npt.NDArray[np.bool_]
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from etl.tally import INDEX, Tally
+from etl.monitoring.tally import INDEX, Tally
 
 _BAR_COLUMNS = 36
 
