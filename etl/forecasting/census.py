@@ -81,8 +81,6 @@ class Census:
     classes: Mapping[str, Counter[str]]
     """Column → storage class → cells."""
     key: KeyCensus
-    row_bytes: float
-    """Mean bytes of a row's texts and blobs."""
     rows: Count
     rows_todo: Count
     pieces: Sequence[RowidRange]
@@ -145,7 +143,7 @@ def _take(
     fitting = max(1, min(piece_rows, int((16 << 20) / (row_bytes + 16 * len(names)))))
     starts = plan.split_at_zero(tuple(cells[:: max(1, len(cells) // _PIECES)][:_PIECES]))
     pieces = [piece for start in starts if (piece := _piece(database, table, start, rowids, fitting))]
-    return Census(sampled, classes, key, row_bytes, rows, rows_todo, _disjoint(pieces))
+    return Census(sampled, classes, key, rows, rows_todo, _disjoint(pieces))
 
 
 def _cells(rowids: RowidRange | None) -> tuple[RowidRange, ...]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from etl import fleet, lanes, origin, preflight, schema, sql
+from etl import fleet, origin, preflight, schema, sql
 from etl import stock as stock_of
 from etl.config import Settings
 from etl.errors import AlreadyRunning, EtlError, Refused
-from etl.forecasting import census, glance, trial
-from etl.forecasting.census import Census, Count, KeyCensus
+from etl.forecasting import census, glance, traits, trial
+from etl.forecasting.census import Census, Count
 from etl.forecasting.glance import Glance
+from etl.forecasting.traits import ColumnForecast, KeyForecast
 from etl.forecasting.trial import Trial
 from etl.manifest import Manifest
-from etl.model import Affinity, Column, Index, Lane, RowidRange, ShardMap, Table
+from etl.model import Index, Lane, RowidRange, ShardMap, Table
 from etl.monitoring import state
 from etl.rehearsal import IndexedColumns, rehearse
 from etl.source import MAX_RESULT_COLUMNS
@@ -27,36 +27,6 @@ from etl.stock import R, Stock, T
 
 _TRIAL_ROWS = 12_500
 """Of each piece of the sample."""
-
-_CARRIED = {Lane.INTEGER: "integer", Lane.REAL: "real", Lane.TEXT: "text", Lane.BLOB: "blob"}
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnForecast:
-    """How one column will travel."""
-
-    name: str
-    lane: str
-    why: str
-    classes: Mapping[str, float]
-    """Storage class → its share of the sample."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyForecast:
-    """What the sample's keys are like. Shares are of the sampled rows."""
-
-    name: str
-    affinity: str
-    null: float
-    empty: float
-    blank: float
-    surrounding_spaces: int
-    """How many of the sampled keys have them."""
-    with_plus: int
-    differing_lengths: int
-    shortest: int
-    longest: int
 
 
 @dataclass(slots=True)
@@ -163,9 +133,9 @@ def _look_at_rows(
     window_rows = settings.BATCH_SIZE * settings.READERS
     fresh = max(0, -(-found.rows_todo.rows // window_rows)) if stock.todo.fresh else 0
     forecast.windows_todo = fresh + len(stock.todo.ragged)
-    forecast.columns = [_column(column, table, found) for column in table.carried]
-    forecast.key = _key(table.key, found.key)
-    forecast.warnings += _key_warnings(table.key, found.key, found.sampled_rows)
+    forecast.columns = [traits.of_column(column, table, found) for column in table.carried]
+    forecast.key = traits.of_key(table.key, found.key)
+    forecast.warnings += traits.key_warnings(table.key, found.key, found.sampled_rows)
     if table.triggers:
         forecast.warnings.append(f"triggers are not carried: {', '.join(table.triggers)}")
     if settings.RESERVED_SHARD < settings.NUM_SHARDS:
@@ -257,69 +227,3 @@ class _Collecting:
                 self._forecast.refuse(error)
                 results.append(cast("R", None))  # as `Shard.find` says of a file that is not there
         return results
-
-
-def _column(column: Column, table: Table, found: Census) -> ColumnForecast:
-    counted = found.classes.get(column.name, Counter())
-    cells = max(1, sum(counted.values()))
-    classes = {name: count / cells for name, count in sorted(counted.items(), key=lambda pair: -pair[1])}
-    first = lanes.first_lane(column, table.encoding)
-    misfits = sorted(set(classes) - {"null", _CARRIED.get(first, "")})
-    if first is Lane.EXACT:
-        why = f"{_type_of(column)}; {_mixture(classes)}"
-        if table.encoding != "UTF-8" and set(classes) <= {"null", "text"}:
-            why = f"the source's text is {table.encoding}"
-        return ColumnForecast(column.name, Lane.EXACT.value, why, classes)
-    if misfits:
-        said = ", ".join(f"{classes[name]:.2%} {name}" for name in misfits)
-        return ColumnForecast(column.name, Lane.EXACT.value, f"widened from {first.value}: {said}", classes)
-    return ColumnForecast(column.name, first.value, _type_of(column), classes)
-
-
-def _type_of(column: Column) -> str:
-    if column.affinity in (Affinity.NUMERIC, Affinity.BLOB):
-        return f"affinity {column.affinity.value}, by the sample's cells"
-    return f"affinity {column.affinity.value}"
-
-
-def _mixture(classes: Mapping[str, float]) -> str:
-    return ", ".join(f"{share:.0%} {name}" for name, share in classes.items()) or "no row to sample"
-
-
-def _key(column: Column, keys: KeyCensus) -> KeyForecast:
-    sampled = max(1, keys.keyless + sum(keys.lengths.values()))
-    return KeyForecast(
-        name=column.name,
-        affinity=column.affinity.value,
-        null=keys.null / sampled,
-        empty=keys.empty / sampled,
-        blank=keys.blank / sampled,
-        surrounding_spaces=keys.spaced,
-        with_plus=keys.plus,
-        differing_lengths=len(keys.lengths),
-        shortest=min(keys.lengths, default=0),
-        longest=max(keys.lengths, default=0),
-    )
-
-
-def _key_warnings(column: Column, keys: KeyCensus, sampled: int) -> list[str]:
-    """What an application that hashes keys must know: text is hashed as it is."""
-    place = f"SHARD_KEY={column.name}"
-    warnings = []
-    if column.affinity is not Affinity.TEXT:
-        kept = "keeps what it is given" if column.affinity is Affinity.BLOB else "turns digits into numbers, so 07 is 7"
-        warnings.append(
-            f"{place}: its affinity is {column.affinity.value}, not text: such a column {kept}; the application must "
-            "hash what the table has"
-        )
-    for count, what in (
-        (keys.spaced, "have spaces around them"),
-        (keys.plus, "have a +"),
-        (sum(keys.lengths.values()) if len(keys.lengths) > 1 else 0, f"have {len(keys.lengths)} differing lengths"),
-    ):
-        if count:
-            warnings.append(
-                f"{place}: {count:,} of {sampled:,} sampled keys {what}; text is hashed as it is, so the application "
-                "must hash exactly what is stored"
-            )
-    return warnings

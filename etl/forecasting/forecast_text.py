@@ -32,7 +32,8 @@ def _lines(forecast: Forecast) -> Iterator[str]:
     yield f"{forecast.table} from {forecast.source} into {forecast.shard_dir}"
     if forecast.rows is None or forecast.rows_todo is None:
         return
-    yield f"  rows: {_count(forecast.rows)}; to do: {_count(forecast.rows_todo)} in {forecast.windows_todo:,} windows"
+    yield f"  rows: {_count(forecast.rows)}"
+    yield f"  to do: {_count(forecast.rows_todo)}; windows: {forecast.windows_todo:,}"
     key = forecast.key
     if key is not None:
         lengths = f"{key.shortest} to {key.longest} characters" if key.longest else "none in the sample"
@@ -47,7 +48,7 @@ def _lines(forecast: Forecast) -> Iterator[str]:
     if forecast.load_s is not None and forecast.index_s is not None:
         total = forecast.load_s + forecast.index_s
         yield (
-            f"  time: some {span(total)} (load {span(forecast.load_s)}, indexes {span(forecast.index_s)}), reckoned "
+            f"  time: some {_time(total)} (load {_time(forecast.load_s)}, indexes {_time(forecast.index_s)}), reckoned "
             f"from {forecast.trial_rows:,} rows moved in memory: a slow disk adds to it"
         )
     yield f"  lanes, by a sample of {forecast.sampled_rows:,} rows spread over the table:"
@@ -55,6 +56,10 @@ def _lines(forecast: Forecast) -> Iterator[str]:
 
 def _count(count: Count) -> str:
     return f"{count.rows:,} (counted)" if count.is_exact else f"about {count.rows:,} (estimated)"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else span(seconds)  # noqa: PLR2004 - a minute
 
 
 def _extremes(shards: dict[int, int]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -34,6 +35,7 @@ class Pulse:
         self._started_at = started.isoformat()
         before = state_file.read(self._path)
         self._last_success_at = before.last_success_at if before else None
+        self._shards_before = before.shards if before else ()
         self._process = psutil.Process()
         self._host, self._pid, self._process_started_s = state_file.this_process()
         self._over = threading.Event()
@@ -147,8 +149,10 @@ class Pulse:
             shards=self._shards(),
         )
 
-    def _shards(self) -> list[ShardState]:
+    def _shards(self) -> Sequence[ShardState]:
         tally = self._tally
+        if not tally.shard_rows:
+            return self._shards_before  # until this run has taken stock
         shards = []
         for shard, rows in dict(tally.shard_rows).items():  # a copy: the load goes on
             size = 0
