@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etl import lanes
-from etl.census import Census, KeyCensus
+from etl.forecasting.census import Census, KeyCensus
 from etl.model import Affinity, Column, Lane, Table
 
 _CARRIED = {Lane.INTEGER: "integer", Lane.REAL: "real", Lane.TEXT: "text", Lane.BLOB: "blob"}
