@@ -1,0 +1,347 @@
+"""etl.scan_shards and etl.open_shard give what sqlite3 finds in the files, and read no shard in vain."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import etl
+from etl.errors import EtlError, Refused
+from etl.model import Affinity
+from etl.predicate import Operand, to_sql
+from etl.routing import Key
+from etl.view import EXACT_DTYPE
+from tests.specimens import EVERY_CELL, STRICT_CELLS
+from tests.workplace import REPOSITORY, Workplace, migrate, shard_files, snapshot
+
+c = pl.col
+Row = tuple[object, ...]
+
+
+def rows_of(paths: Iterable[Path], columns: str = "*", where: str = "1") -> list[Row]:
+    """What sqlite3 finds, in the order of a scan; text as its bytes, for it may be no UTF-8."""
+    rows: list[Row] = []
+    for path in paths:
+        with closing(sqlite3.connect(path)) as database:
+            database.text_factory = lambda data: ("text", data)
+            rows += database.execute(f"SELECT {columns} FROM clients WHERE {where} ORDER BY rowid").fetchall()
+    return rows
+
+
+def cell(value: object) -> object:
+    """A cell of the frame as `rows_of` has it."""
+    match value:
+        case {"storage_class": "text", "bytes": data}:
+            return ("text", data)
+        case {"storage_class": "blob", "bytes": data}:
+            return data
+        case {"storage_class": "integer", "integer": number} | {"storage_class": "real", "real": number}:
+            return number
+        case str():
+            return ("text", value.encode())
+    return value
+
+
+def scanned(frame: pl.LazyFrame) -> list[Row]:
+    return [tuple(cell(value) for value in row) for row in frame.collect().rows()]
+
+
+def typed(value: dict[str, object] | None) -> Row:
+    """A cell of a mixed column as `typeof` and value, a text by its bytes."""
+    if value is None:
+        return ("text", b"null"), None
+    storage_class = str(value["storage_class"])
+    return ("text", storage_class.encode()), value["bytes" if storage_class in ("text", "blob") else storage_class]
+
+
+@pytest.fixture
+def clients(workplace: Workplace) -> Workplace:
+    workplace.populate(3000)
+    assert migrate(workplace.environ()) == 0
+    return workplace
+
+
+@pytest.mark.parametrize("statements", [EVERY_CELL, STRICT_CELLS], ids=["every cell in every type", "STRICT"])
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_a_scan_has_every_cell_as_the_shards_have_it(
+    workplace: Workplace, statements: tuple[str, ...], encoding: str
+) -> None:
+    workplace.script(f"PRAGMA encoding = '{encoding}'", *statements)
+    assert migrate(workplace.environ()) == 0
+    names = etl.scan_shards(workplace.shards).collect_schema().names()
+    raw = [f"typeof({name}), iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names]
+    expected = rows_of(shard_files(workplace.environ()), ", ".join(raw))
+    frame = etl.scan_shards(workplace.shards, mixed=names).collect()
+    assert [tuple(part for value in row for part in typed(value)) for row in frame.rows()] == expected
+
+
+def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
+    workplace.script(
+        "CREATE TABLE clients (k TEXT, i INTEGER PRIMARY KEY, r REAL, d DATE, n NUMERIC, b BLOB, x INT, g AS (i + 1))",
+        "INSERT INTO clients VALUES ('a', 1, 1, '2020-01-01', 1.5, x'00', 1)",
+        "INSERT INTO clients VALUES ('a', 2, 1, '2020-01-02', 2, x'01', 'text')",
+    )
+    assert migrate(workplace.environ()) == 0
+    scan = etl.scan_shards(workplace.shards)
+    assert scan.collect_schema() == {
+        "k": pl.String,
+        "i": pl.Int64,
+        "r": pl.Float64,
+        "d": pl.String,
+        "n": pl.Float64,
+        "b": pl.Binary,
+        "x": EXACT_DTYPE,
+        "g": pl.Int64,
+    }
+    assert scan.select("i", "n", "g").collect().rows() == [(1, 1.5, 2), (2, 2.0, 3)]
+    assert scanned(scan.select("x")) == [(1,), (("text", b"text"),)]
+
+
+def test_a_whole_number_that_is_no_real_is_not_rounded(workplace: Workplace) -> None:
+    workplace.script(
+        "CREATE TABLE clients (k TEXT, n NUMERIC)",
+        "INSERT INTO clients VALUES ('a', 0.5), ('a', 9007199254740992)",
+    )
+    assert migrate(workplace.environ()) == 0
+    assert etl.scan_shards(workplace.shards).collect()["n"].to_list() == [0.5, 9007199254740992.0]
+    workplace.script("INSERT INTO clients VALUES ('a', 9007199254740993)")
+    assert migrate(workplace.environ()) == 0
+    with pytest.raises(EtlError, match="column n: expected cells that fit Float64"):
+        etl.scan_shards(workplace.shards).collect()
+    assert (9007199254740993,) in scanned(etl.scan_shards(workplace.shards, mixed=["n"]).select("n"))
+
+
+def test_a_scan_of_clients_equals_the_files(clients: Workplace) -> None:
+    before = snapshot(shard_files(clients.environ()))
+    assert scanned(etl.scan_shards(clients.shards)) == rows_of(shard_files(clients.environ()))
+    assert snapshot(shard_files(clients.environ())) == before
+
+
+PREDICATES = [
+    *(c("INN") == "7", c("INN") != "7", c("INN") < "12", c("INN") >= "97", c("INN").is_in(["7", "8", "it's"])),
+    *(
+        c("INN").is_in(["7", None]),
+        c("INN").eq_missing("7"),
+        c("k").is_null(),
+        c("k").is_not_null(),
+        pl.lit("7") > c("INN"),
+    ),
+    *(c("amount") > 333.3333333333333, c("amount") == 1 / 3, c("amount") <= 1 / 3, c("amount").is_in([1 / 3, 1.0])),
+    *(c("amount") < 3, c("amount").is_between(1, 2, closed="none"), ~(c("amount") > 3), c("note") == "a\0b"),
+    *(
+        c("k").is_null() & (c("amount") < 9),
+        (c("k").is_null()) | (c("INN") == "5"),
+        c("k").is_null() | c("note").eq(""),
+    ),
+    *((c("INN").str.len_chars() == 1) & (c("amount") < 5), (c("INN").str.len_chars() == 1) | (c("amount") < 5)),
+    *(
+        c("INN").str.starts_with("9"),
+        c("note").is_null().not_(),
+        c("amount").is_nan(),
+        pl.lit(False),
+        c("INN") == c("note"),
+    ),
+]
+
+
+@pytest.mark.parametrize("predicate", PREDICATES, ids=str)
+def test_a_filtered_scan_is_the_filtered_whole(clients: Workplace, predicate: pl.Expr) -> None:
+    scan = etl.scan_shards(clients.shards)
+    assert scan.filter(predicate).collect().rows() == scan.collect().filter(predicate).rows()
+    assert scan.head(700).filter(predicate).collect().rows() == scan.collect().head(700).filter(predicate).rows()
+    assert (
+        scan.filter(predicate).select("amount").head(5).collect().rows()
+        == scan.collect().filter(predicate).select("amount").head(5).rows()
+    )
+
+
+OPERANDS = {
+    "i": Operand(pl.Int64(), Affinity.INTEGER, bytewise=True),
+    "r": Operand(pl.Float64(), Affinity.REAL, bytewise=True),
+    "t": Operand(pl.String(), Affinity.TEXT, bytewise=True),
+    "wide": Operand(pl.String(), Affinity.TEXT, bytewise=False),
+    "n": Operand(pl.String(), Affinity.NUMERIC, bytewise=True),
+    "x": Operand(EXACT_DTYPE, Affinity.TEXT, bytewise=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("predicate", "text"),
+    [
+        (c("i") > pl.lit(5, pl.Int64), '"i" > 5'),
+        (pl.lit(5, pl.Int64) > c("i"), '"i" < 5'),
+        (c("t") == "it's", "\"t\" = 'it''s'"),
+        (c("t") < "b", "\"t\" COLLATE BINARY < 'b'"),
+        (c("wide") < "b", None),  # UTF-16 has another order
+        (c("wide") == "b", "\"wide\" = 'b'"),
+        (c("n") == "2024-01-02", "\"n\" = '2024-01-02'"),
+        (c("n") == "07", None),  # a NUMERIC column would compare the number 7
+        (c("n") < "b", None),
+        (c("t") == "a\0b", None),
+        (c("x").is_null(), None),
+        (c("t").is_null(), '"t" IS NULL'),
+        (c("t").is_not_null() & (c("t").str.len_chars() > 2), '("t" IS NOT NULL)'),
+        (c("t").is_not_null() | (c("t").str.len_chars() > 2), None),
+        ((c("t") == "a") | (c("i") <= pl.lit(-1, pl.Int64)), '("t" = \'a\' OR "i" <= -1)'),
+        (c("r") > pl.lit(0.0, pl.Float64), '"r" >= -5e-300'),
+        (c("r") > pl.lit(float("inf"), pl.Float64), None),
+        (c("r") < pl.lit(float("nan"), pl.Float64), None),
+        (c("i") != pl.lit(5, pl.Int64), None),
+    ],
+    ids=str,
+)
+def test_a_predicate_becomes_sql_only_where_it_loses_no_row(predicate: pl.Expr, text: str | None) -> None:
+    assert to_sql(predicate, OPERANDS) == text
+
+
+def spoil_last_shard(place: Workplace) -> None:
+    """Give the last shard a note that is no UTF-8, so no String holds it: whoever reads it meets an error."""
+    with closing(sqlite3.connect(shard_files(place.environ())[-1])) as database, database:
+        database.execute("UPDATE clients SET note = CAST(x'ff' AS TEXT) WHERE rowid = (SELECT max(rowid) FROM clients)")
+
+
+def test_only_what_is_asked_for_is_read(clients: Workplace) -> None:
+    spoil_last_shard(clients)
+    scan = etl.scan_shards(clients.shards)
+    with pytest.raises(EtlError, match=r"column note: expected cells that fit String.*scan with mixed=\['note'\]"):
+        scan.collect()
+    assert scan.select("amount").collect().height == 3000, "columns"
+    assert scan.head(5).collect().height == 5, "a limit"
+    assert scan.filter(c("k").is_not_null()).collect().height < 3000, "predicates"
+    assert etl.scan_shards(clients.shards, shards=[0, 1]).collect().height > 0, "shards"
+    assert etl.scan_shards(clients.shards, mixed=["note"]).collect().height == 3000
+
+
+def test_a_key_touches_only_its_own_shard(clients: Workplace) -> None:
+    files = shard_files(clients.environ())
+    key = str(etl.scan_shards(clients.shards, shards=[1]).filter(c("k").is_not_null()).collect()["k"][5])
+    lost = [path for path in files if "_shard_01" not in path.name]
+    for path in lost:
+        path.unlink()
+    where = f"k = '{key}'"
+    assert scanned(etl.scan_shards(clients.shards, key=key)) == rows_of([files[1]], where=where)
+    with closing(etl.open_shard(key, shard_dir=clients.shards)) as database:
+        assert database.execute(f"SELECT count(*) FROM clients WHERE {where}").fetchone() == (1,)
+    with pytest.raises(EtlError, match=r"_shard_00\.db: expected shard 0 of 4, found no file; run the migration again"):
+        etl.scan_shards(clients.shards)
+    with pytest.raises(EtlError, match=r"_shard_03\.db: expected shard 3 of 4, found no file"):
+        etl.open_shard(None, shard_dir=clients.shards)
+
+
+def test_an_empty_key_gives_the_rows_without_one(workplace: Workplace) -> None:
+    workplace.script("CREATE TABLE clients (k TEXT)", "INSERT INTO clients VALUES (NULL), (''), (' \u2003'), ('a')")
+    assert migrate(workplace.environ(RESERVED_SHARD=0, NUM_SHARDS=1)) == 0
+    assert etl.scan_shards(workplace.shards, key=" ").collect()["k"].to_list() == [None, "", " \u2003"]
+
+
+@pytest.mark.parametrize(("declared", "key"), [("INTEGER", 7), ("INTEGER", "7"), ("REAL", 0.5), ("BLOB", b"\xff")])
+def test_a_key_may_be_of_any_kind(workplace: Workplace, declared: str, key: Key) -> None:
+    workplace.script(
+        f"CREATE TABLE clients (k {declared})", "INSERT INTO clients VALUES (7), (0.5), (x'ff'), (8), (NULL)"
+    )
+    workplace.script(f"DELETE FROM clients WHERE typeof(k) NOT IN ('null', '{declared.lower()}')")
+    assert migrate(workplace.environ()) == 0
+    expected = int(key) if isinstance(key, str) else key
+    assert etl.scan_shards(workplace.shards, key=key).collect()["k"].to_list() == [expected]
+    with pytest.raises(Refused, match="key=: expected a key of the column k's own kind"):
+        etl.scan_shards(workplace.shards, key="seven" if declared != "BLOB" else " ")
+
+
+def test_windows_of_a_run_on_its_way_are_left_out_and_rows_of_an_application_are_not(clients: Workplace) -> None:
+    files = shard_files(clients.environ())
+    with closing(sqlite3.connect(files[0])) as database, database:
+        database.execute("INSERT INTO _etl_windows VALUES (3001, 3100, 1, 'a run', '2020-01-01T00:00:00+00:00')")
+        database.execute(
+            "INSERT INTO clients (rowid, note) VALUES (3001, 'of the window'), (5000, 'of the application')"
+        )
+    assert etl.scan_shards(clients.shards).collect().height == 3001
+    assert etl.scan_shards(clients.shards).filter(c("note").str.starts_with("of")).collect()["note"].to_list() == [
+        "of the application"
+    ]
+    assert etl.scan_shards(clients.shards, shards=[0]).filter(c("note").str.starts_with("of")).collect().height == 2
+
+
+def unfinished(place: Workplace) -> None:
+    with closing(sqlite3.connect(shard_files(place.environ())[2])) as database:
+        database.execute("PRAGMA journal_mode = TRUNCATE")
+
+
+def of_another_set(place: Workplace) -> None:
+    with closing(sqlite3.connect(shard_files(place.environ())[2])) as database, database:
+        database.execute("UPDATE _etl_identity SET shard_key = 'INN'")
+
+
+def of_a_later_format(place: Workplace) -> None:
+    for path in shard_files(place.environ()):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("ALTER TABLE _etl_identity ADD COLUMN later")
+
+
+def without_identity(place: Workplace) -> None:
+    for path in shard_files(place.environ()):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("DROP TABLE _etl_identity")
+
+
+def garbled(place: Workplace) -> None:
+    for path in shard_files(place.environ()):
+        path.write_bytes(b"noise" * 5000)
+
+
+def none_at_all(place: Workplace) -> None:
+    for path in shard_files(place.environ()):
+        path.unlink()
+
+
+def of_two_tables(place: Workplace) -> None:
+    first = shard_files(place.environ())[0]
+    first.with_name("orders_shard_00.db").write_bytes(first.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (unfinished, "_shard_02.db: this shard is not finished; let the migration end"),
+        (of_another_set, "_shard_02.db: expected shard 2 of clients's set, found another's"),
+        (of_a_later_format, "expected a shard of this version's format"),
+        (without_identity, "found a file without its identity"),
+        (garbled, "expected a shard, found no database"),
+        (none_at_all, "expected shards, found none"),
+        (of_two_tables, r"shards of several tables \(clients, orders\); say which with table="),
+    ],
+)
+def test_shards_that_cannot_be_trusted_are_refused_in_one_line(
+    clients: Workplace, harm: Callable[[Workplace], None], message: str
+) -> None:
+    harm(clients)
+    with pytest.raises(EtlError, match=message) as caught:
+        etl.scan_shards(clients.shards)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_or_a_column_that_is_none_is_refused(clients: Workplace) -> None:
+    with pytest.raises(Refused, match=r"shard 9: expected one of 0, 1 … 3"):
+        etl.scan_shards(clients.shards, shards=[9])
+    with pytest.raises(Refused, match=r"mixed=\['nope'\]: expected columns of clients"):
+        etl.scan_shards(clients.shards, mixed=["nope"])
+
+
+def test_open_shard_reads_and_cannot_write(clients: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in clients.environ().items():
+        monkeypatch.setenv(name, value)
+    with closing(etl.open_shard(" ")) as database:
+        assert database.execute("SELECT shard FROM _etl_identity").fetchone() == (3,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            database.execute("DELETE FROM clients")
+
+
+def test_shard_of_alone_costs_no_import_of_polars() -> None:
+    code = "import sys, etl; etl.shard_of('7'); etl.open_shard; assert 'polars' not in sys.modules, 'loaded'"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+    with pytest.raises(AttributeError, match="nope"):
+        etl.nope  # noqa: B018 - the access is what fails
