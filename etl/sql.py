@@ -155,6 +155,27 @@ def scan(table: Table, cells: Sequence[tuple[str, str]], piece: RowidRange, *, w
     )
 
 
+def keys_from(table: Table, *, rows: int) -> str:
+    """The rowid and key of up to `rows` rows from the rowid `?1` on; −1 means all."""
+    rowid = quote(table.rowid_name)
+    return (
+        f"SELECT {rowid}, {quote(table.key.name)} FROM {quote(table.name)} WHERE {rowid} >= ?1 "
+        f"ORDER BY {rowid} LIMIT {rows}"
+    )
+
+
+def rowid_bounds(table: Table) -> str:
+    """The least and the greatest rowid, each found without a scan."""
+    rowid, name = quote(table.rowid_name), quote(table.name)
+    return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
+
+
+def count_keyless(table: Table) -> str:
+    """How many rows have a key that is NULL or nothing but the characters `?1`."""
+    key = quote(table.key.name)
+    return f"SELECT count(*) FROM {quote(table.name)} WHERE ifnull(trim(CAST({key} AS TEXT), ?1), '') = ''"
+
+
 # -- writing a shard ---------------------------------------------------------------------------------------------------
 
 
