@@ -13,7 +13,9 @@ from html import escape
 
 WIDTH = 400
 _LINE = 22
-_LEFT, _RIGHT = 66, 112
+_LEFT = 66
+_CHARACTER = 7.6
+"""A digit's width, with some to spare."""
 _NOTE = 17
 _PLOT_HEIGHT = 150
 _STYLE = """
@@ -64,7 +66,8 @@ def bars(
     top = _heading_height(title, legend)
     height = top + _LINE * len(items) + 12 + _NOTE * len(_wrapped(unit))
     most = max([bar.value for bar in items] + [expected or 0, band[1] if band else 0, 1e-9])
-    across = (WIDTH - _LEFT - _RIGHT) / most
+    right = 12 + _CHARACTER * max((len(bar.note) for bar in items), default=0)
+    across = (WIDTH - _LEFT - right) / most
     bottom = top + _LINE * len(items)
     parts = []
     if band:
@@ -81,7 +84,7 @@ def bars(
             f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
             f'<rect class="{kind}" x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_LINE - 6}" rx="2">'
             f"<title>{escape(bar.label)}: {escape(bar.note)}</title></rect>"
-            f'<text x="{WIDTH - _RIGHT + 6}" y="{y + 15}">{escape(bar.note)}</text>'
+            f'<text x="{WIDTH - right + 8:.1f}" y="{y + 15}">{escape(bar.note)}</text>'
         )
     if expected is not None:
         x = _LEFT + expected * across

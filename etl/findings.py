@@ -41,7 +41,7 @@ def rows_chart(seen: Inspection) -> Chart:
     counts = seen.hashed["rows"].to_list()
     share, sigma = sum(counts) / len(counts), distribution.standard_deviation(counts)
     title = "Has every hash shard the same number of rows?"
-    legend = "dashed: the even share; shaded: ±3σ, what chance allows"
+    legend = "dashed: even share; shaded: ±3σ, as chance allows"
     if len(counts) > _MOST_BARS:
         return _spread(title, counts, unit="shards")
     items = [
@@ -60,7 +60,7 @@ def rows_verdict(seen: Inspection) -> Words:
     worst = max(distribution.deviations(counts), key=abs)
     test = (
         f"χ² = {result.statistic:.1f} with {result.freedom} degrees of freedom, p = {result.p_value:.3f}; the farthest "
-        f"shard is {worst:+.1f}σ from the even share of {sum(counts) / len(counts):,.0f} rows."
+        f"shard is {_signed(worst)}σ from the even share of {sum(counts) / len(counts):,.0f} rows."
     )
     if result.is_even:
         return Words(
@@ -89,7 +89,7 @@ def rows_table(seen: Inspection) -> Grid:
 
 
 def _signed(z: float) -> str:
-    return f"{z:+.1f}".replace("-", "−")
+    return f"{z:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
 
 
 def _often(result: Fit) -> str:
@@ -134,9 +134,9 @@ def reserved_verdict(seen: Inspection) -> Words:
 
 
 def heaviest_chart(seen: Inspection) -> Chart | Words:
-    """The keys with the most rows, under names that are no keys; words where no key has a second row."""
+    """The keys with the most rows, under names that are no keys; nothing where no key has a second row."""
     if not seen.heaviest.height or seen.heaviest["rows"][0] == 1:
-        return Words("No key has more than one row, so there is nothing to draw.")
+        return Words()
     items = [
         Bar(f"shard {shard}", rows, f"{rows:,} · {name[:6]}")
         for name, shard, rows in seen.heaviest.select("name", "shard", "rows").iter_rows()
@@ -151,6 +151,8 @@ def heaviest_verdict(seen: Inspection) -> Words:
     if not seen.heaviest.height:
         return Words(f"No row of {whole} has a key.")
     most = int(seen.heaviest["rows"][0])
+    if most == 1:
+        return Words(f"**No.** In {whole} no key has a second row.")
     share = most / max(1, sampled) * seen.found.identity.num_shards
     verdict = "**Yes.**" if share > _NOTICEABLE_SHARE else "**No.**"
     return Words(
@@ -190,7 +192,7 @@ def bytes_chart(seen: Inspection) -> Chart:
         Bar(str(shard), size, f"{size:,.1f} MB", apart=shard == seen.found.identity.reserved_shard)
         for shard, size in zip(seen.shards["shard"], sizes, strict=True)
     ]
-    return bars(title, items, unit="MB with indexes, by shard; paler: the reserved shard")
+    return bars(title, items, unit="MB with indexes; paler: the reserved shard")
 
 
 def bytes_verdict(seen: Inspection) -> Words:

@@ -37,7 +37,7 @@ th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--edge);white
 th{color:var(--quiet);font-weight:600}
 pre{overflow-x:auto;font-size:13px}
 footer{color:var(--quiet);font-size:13px;margin:12px 4px 0}
-@media(max-width:500px){main{padding:24px 12px 32px}section{padding:16px 14px 6px}}
+@media(max-width:500px){main{padding:20px 8px 28px}section{padding:14px 11px 4px}}
 @media print{body{background:#fff}.cards{columns:1}}
 """
 

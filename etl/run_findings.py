@@ -54,7 +54,7 @@ def stages_chart(seen: Inspection) -> Chart:
     for stage in ("read", "route", "write"):
         seconds = float(run[f"{stage}_ms"].sum()) / 1000
         items.append(Bar(stage, seconds, f"{seconds:,.1f} s"))
-    return bars("Where did the time go?", items, unit="seconds of work; stages and writers work at the same time")
+    return bars("Where did the time go?", items, unit="seconds of work; stages overlap in time")
 
 
 def run_verdict(seen: Inspection) -> Words:
@@ -67,8 +67,8 @@ def run_verdict(seen: Inspection) -> Words:
     rows = int(run["rows"].sum())
     return Words(
         f"The run that brought the most rows loaded {rows:,} in {seconds:,.1f} s, "
-        f"{rows / max(seconds, 1e-3):,.0f} rows/s, in {run.height:,} windows; indexes were built after that. Runs in the "
-        f"manifest: {seen.windows['run_id'].n_unique():,}."
+        f"{rows / max(seconds, 1e-3):,.0f} rows/s, in {run.height:,} windows; indexes were built after that. Runs in "
+        f"the manifest: {seen.windows['run_id'].n_unique():,}."
     )
 
 
