@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import Literal
 
 WIDTH = 400
 _LINE = 22
@@ -21,10 +22,12 @@ _PLOT_HEIGHT = 150
 _STYLE = """
 .chart text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#37414d}
 .chart .name{font-size:14px;font-weight:600;fill:#18202a}.chart .quiet{fill:#66717e}
-.chart .bar{fill:#3f6fa8}.chart .other{fill:#a9b6c6}.chart .band{fill:#dfe5ec}
+.chart .bar{fill:#3f6fa8}.chart .pale{fill:#a9b6c6}.chart .mark{fill:#8a3b12}
+.chart .band{fill:#dfe5ec}
 .chart .line{stroke:#18202a;stroke-width:1.5;stroke-dasharray:4 3}.chart .axis{stroke:#c3cbd5}
 @media(prefers-color-scheme:dark){.chart text{fill:#c4ccd6}.chart .name{fill:#eef2f6}.chart .quiet{fill:#8d98a6}
-.chart .bar{fill:#6a9fdb}.chart .other{fill:#566475}.chart .band{fill:#27313d}.chart .line{stroke:#eef2f6}
+.chart .bar{fill:#6a9fdb}.chart .pale{fill:#566475}.chart .mark{fill:#f3bd96}
+.chart .band{fill:#27313d}.chart .line{stroke:#eef2f6}
 .chart .axis{stroke:#3c4855}}
 """
 
@@ -45,12 +48,12 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its label, value, what stands at its end, and whether it is set apart from the others."""
+    """One bar: its label, value, what stands at its end, and whether it is `pale` or a `mark` among the others."""
 
     label: str
     value: float
     note: str = ""
-    apart: bool = False
+    kind: Literal["bar", "pale", "mark"] = "bar"
 
 
 def bars(
@@ -79,10 +82,9 @@ def bars(
     for index, bar in enumerate(items):
         y = top + index * _LINE
         width = bar.value * across
-        kind = "other" if bar.apart else "bar"
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
-            f'<rect class="{kind}" x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_LINE - 6}" rx="2">'
+            f'<rect class="{bar.kind}" x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_LINE - 6}" rx="2">'
             f"<title>{escape(bar.label)}: {escape(bar.note)}</title></rect>"
             f'<text x="{WIDTH - right + 8:.1f}" y="{y + 15}">{escape(bar.note)}</text>'
         )

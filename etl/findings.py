@@ -45,7 +45,7 @@ def rows_chart(seen: Inspection) -> Chart:
     if len(counts) > _MOST_BARS:
         return _spread(title, counts, unit="shards")
     items = [
-        Bar(str(shard), count, f"{count:,} {_signed(z)}σ", apart=abs(z) > _EVEN_RANGE_SIGMAS)
+        Bar(str(shard), count, f"{count:,} {_signed(z)}σ", kind="mark" if abs(z) > _EVEN_RANGE_SIGMAS else "bar")
         for shard, count, z in zip(seen.hashed["shard"], counts, distribution.deviations(counts), strict=True)
     ]
     band = (share - _EVEN_RANGE_SIGMAS * sigma, share + _EVEN_RANGE_SIGMAS * sigma)
@@ -59,7 +59,7 @@ def rows_verdict(seen: Inspection) -> Words:
         return Words("There is nothing to compare: one hash shard, or no row with a key.")
     worst = max(distribution.deviations(counts), key=abs)
     test = (
-        f"χ² = {result.statistic:.1f} with {result.freedom} degrees of freedom, p = {result.p_value:.3f}; the farthest "
+        f"χ² = {result.statistic:.1f} with {result.freedom} degrees of freedom, p {_probability(result)}; the farthest "
         f"shard is {_signed(worst)}σ from the even share of {sum(counts) / len(counts):,.0f} rows."
     )
     if result.is_even:
@@ -92,6 +92,10 @@ def _signed(z: float) -> str:
     return f"{z:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
 
 
+def _probability(result: Fit) -> str:
+    return f"= {result.p_value:.3f}" if result.p_value >= 0.001 else "< 0.001"  # noqa: PLR2004 - the last digit shown
+
+
 def _often(result: Fit) -> str:
     return f"{result.p_value:.0%} of the time" if result.p_value >= 0.02 else "about once in a hundred times"  # noqa: PLR2004 - where a whole percent says enough
 
@@ -116,7 +120,10 @@ def _spread(title: str, counts: list[int], *, unit: str) -> Chart:
 def reserved_chart(seen: Inspection) -> Chart:
     """Rows with and without a key."""
     keyless = int(seen.shards["keyless"].sum())
-    items = [_share("with key", seen.rows - keyless, seen.rows), _share("without", keyless, seen.rows, apart=True)]
+    items = [
+        Bar("with key", seen.rows - keyless, f"{seen.rows - keyless:,}"),
+        Bar("without", keyless, f"{keyless:,}", kind="pale"),
+    ]
     return bars("What share of the rows has no key?", items, unit="rows")
 
 
@@ -189,7 +196,7 @@ def bytes_chart(seen: Inspection) -> Chart:
         first, last = f"{edges[0]:,.1f}", f"{edges[-1]:,.1f} MB"
         return columns(title, tally.tolist(), first=first, last=last, unit="shards", across="by size on disk")
     items = [
-        Bar(str(shard), size, f"{size:,.1f} MB", apart=shard == seen.found.identity.reserved_shard)
+        Bar(str(shard), size, f"{size:,.1f} MB", kind="pale" if shard == seen.found.identity.reserved_shard else "bar")
         for shard, size in zip(seen.shards["shard"], sizes, strict=True)
     ]
     return bars(title, items, unit="MB with indexes; paler: the reserved shard")
@@ -204,10 +211,6 @@ def bytes_verdict(seen: Inspection) -> Words:
         f"All shards together have {_megabytes(total)}, {share:,.0f} bytes a row with indexes; the hash shards have "
         f"from {_megabytes(min(sizes))} to {_megabytes(max(sizes))} each."
     )
-
-
-def _share(label: str, rows: int, of: int, *, apart: bool = False) -> Bar:
-    return Bar(label, rows, f"{rows:,}", apart=apart) if of else Bar(label, 0, "0", apart=apart)
 
 
 def _percent(part: int, whole: int) -> str:

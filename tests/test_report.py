@@ -111,7 +111,8 @@ def test_the_numbers_in_the_page_are_those_of_the_shards(reported: Workplace, pa
 DRAWN = """[...document.querySelectorAll('svg')].map(svg => ({
     title: svg.getAttribute('aria-label'),
     right: svg.getBoundingClientRect().right,
-    bars: [...svg.querySelectorAll('.bar, .other')].map(e => e.getBoundingClientRect()).map(b => [b.width, b.height]),
+    bars: [...svg.querySelectorAll('.bar, .pale, .mark')]
+        .map(e => e.getBoundingClientRect()).map(b => [b.width, b.height]),
     texts: [...svg.querySelectorAll('text')].map(e => [e.textContent, e.getBoundingClientRect().right,
         parseFloat(getComputedStyle(e).fontSize) * svg.getBoundingClientRect().width / 400]),
 }))"""
