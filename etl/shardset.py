@@ -90,9 +90,10 @@ def find(shard_dir: Path, table: str | None = None) -> ShardSet:
     names: dict[str, Path] = {}
     for path in sorted(shard_dir.glob("*_shard_*.db")):
         if match := _FILE_NAME.fullmatch(path.name):
-            names.setdefault(match[1].replace("%2F", "/"), path)
+            names.setdefault(match[1], path)
     if table is not None:
-        names = {name: path for name, path in names.items() if name == table}
+        named = table.replace("/", "%2F")
+        names = {name: path for name, path in names.items() if name == named}
     if not names:
         wanted = f"shards of {table}" if table else "shards"
         raise Refused(f"{shard_dir}: expected {wanted}, found none; give the SHARD_DIR of a finished migration")
