@@ -21,19 +21,24 @@ import connectorx
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from etl import plan, schema, shardset, sql, view
+from etl import pieces, plan, schema, shardset, sql, view
 from etl.errors import EtlError, Refused
 from etl.manifest import Manifest
-from etl.model import LedgerLine, RowidRange, Table
+from etl.model import RowidRange, Table
+from etl.pieces import Stride
 from etl.predicate import Operand, to_sql
 from etl.routing import Key, is_blank, key_bytes
 from etl.shardset import ShardSet
+from etl.throttle import Throttle
 from etl.view import View
 
-_PIECE_ROWS = 200_000
+_PIECE_CELLS = 2_400_000
 _PIECE_BYTES = 64 << 20
 _READERS = 2
+_FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
+_CALLS = Throttle(calls=2_000, seconds=31)
+"""connectorx leaves three idle threads for 30 s after each call; 10,000 calls at once fail."""
 _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
 
@@ -144,31 +149,36 @@ class _Scan:
         pool = ThreadPoolExecutor(_READERS, thread_name_prefix="etl")
         try:
             waiting: deque[Future[pl.DataFrame]] = deque()
-            for shard, piece in self._pieces():
-                waiting.append(pool.submit(self._read, shard, piece, names, where, limit))
-                if len(waiting) > _READERS:
-                    yield waiting.popleft().result()
+            stride = Stride(few_rows=_FEW_ROWS if where else 0)
+            for shard, cuts in self._cuts(len(names)):
+                while cuts:
+                    waiting.append(pool.submit(self._read, shard, stride.take(cuts), names, where, limit))
+                    if len(waiting) > _READERS:
+                        yield stride.seen(waiting.popleft().result())
             while waiting:
                 yield waiting.popleft().result()
         finally:
             # Not waiting: a scan that is dropped midway may be cleared away by one of these very threads.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pieces(self) -> Iterator[tuple[int, RowidRange]]:
-        ledgers = {shard: self.found.ledger(shard) for shard in self.shards}
-        common = self.found.common(ledgers.values())
-        for shard in self.shards:
+    def _cuts(self, columns: int) -> Iterator[tuple[int, deque[RowidRange]]]:
+        """Each shard with the ranges that it is read in, of so many rows that a piece has some 64 MB at most."""
+        coverages = {shard: self.found.coverage(shard) for shard in self.shards}
+        common = self.found.common([coverage for coverage, _ in coverages.values()])
+        for shard, (_, rows) in coverages.items():
             size = self.found.path(shard).stat().st_size
-            rows = sum(line.rows for line in ledgers[shard])
-            piece_rows = min(_PIECE_ROWS, max(1, _PIECE_BYTES * rows // max(size, 1)))
-            for cut in _cut(ledgers[shard], piece_rows):
-                for piece in plan.intersect(common, (cut,)):
-                    yield shard, piece
+            most_rows = min(_PIECE_CELLS // max(1, columns), max(1, _PIECE_BYTES * rows // max(size, 1)))
+            lines = self.found.ledger(shard) if rows > most_rows else []
+            yield (
+                shard,
+                deque(piece for cut in pieces.cut(lines, most_rows) for piece in plan.intersect(common, (cut,))),
+            )
 
     def _read(self, shard: int, piece: RowidRange, names: Sequence[str], where: str | None, limit: int) -> pl.DataFrame:
         cells = [(name, cell) for name in names for cell in sql.scan_cells(name, self.views[name].value).items()]
         query = sql.scan(self.table, [cell for _, cell in cells], piece, where=where, limit=limit)
         path = self.found.path(shard)
+        _CALLS.wait()
         try:
             arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
         except RuntimeError as error:
@@ -196,17 +206,6 @@ class _Scan:
             column.name: Operand(self.views[column.name].dtype, column.affinity, bytewise)
             for column in self.table.columns
         }
-
-
-def _cut(lines: Sequence[LedgerLine], most_rows: int) -> Iterator[RowidRange]:
-    """All rowids there are, in ranges of consecutive windows with about so many rows."""
-    first, rows = -(2**63), 0
-    for line in lines:
-        if rows and rows + line.rows > most_rows:
-            yield RowidRange(first, line.window.first_rowid - 1)
-            first, rows = line.window.first_rowid, 0
-        rows += line.rows
-    yield RowidRange(first, 2**63 - 1)
 
 
 def _uri(path: Path) -> str:

@@ -71,13 +71,18 @@ class ShardSet:
             rows = database.execute(sql.windows_outside(())).fetchall()
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
-    def common(self, ledgers: Iterable[Sequence[LedgerLine]]) -> plan.Coverage:
+    def coverage(self, shard: int) -> tuple[plan.Coverage, int]:
+        """The shard's windows, adjacent ones merged, and their rows."""
+        with look_at(self.path(shard)) as database:
+            islands = database.execute(sql.SELECT_COVERAGE).fetchall()
+        return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands)
+
+    def common(self, coverages: Sequence[plan.Coverage]) -> plan.Coverage:
         """Every rowid but those of windows that some of the shards have and others lack: of a run on its way.
 
         Rowids beyond all windows are included, for an application may have added rows of its own since.
         """
-        coverages = [plan.union(line.window for line in lines) for lines in ledgers]
-        anywhere = plan.union(window for coverage in coverages for window in coverage)
+        anywhere = plan.union(window for coverage in set(coverages) for window in coverage)
         whole = (RowidRange(-(2**63), 2**63 - 1),)
         return plan.subtract(whole, plan.subtract(anywhere, plan.common(coverages)))
 

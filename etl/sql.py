@@ -145,12 +145,12 @@ def scan(table: Table, cells: Sequence[tuple[str, str]], piece: RowidRange, *, w
 
     The column `sentinel` is 1 in that row and 0 in the others. `limit` −1 means all rows.
     """
-    pins = ", ".join(f"{pin} AS c{i}" for i, (_, pin) in enumerate(cells))
-    expressions = ", ".join(f"{expression} AS c{i}" for i, (expression, _) in enumerate(cells))
+    pins = ", ".join(["1 AS sentinel", *(f"{pin} AS c{i}" for i, (_, pin) in enumerate(cells))])
+    expressions = ", ".join(["0 AS sentinel", *(f"{expression} AS c{i}" for i, (expression, _) in enumerate(cells))])
     rowid = quote(table.rowid_name)
     condition = f"{rowid} BETWEEN {piece.first_rowid} AND {piece.last_rowid}" + (f" AND {where}" if where else "")
     return (
-        f"SELECT 1 AS sentinel, {pins} UNION ALL SELECT * FROM (SELECT 0 AS sentinel, {expressions} "
+        f"SELECT {pins} UNION ALL SELECT * FROM (SELECT {expressions} "
         f"FROM {quote(table.name)} WHERE {condition} ORDER BY {rowid} LIMIT {limit})"
     )
 

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import etl
+from etl import scan
 from etl.errors import EtlError, Refused
 from etl.model import Affinity
 from etl.predicate import Operand, to_sql
@@ -60,7 +61,9 @@ def typed(value: dict[str, object] | None) -> Row:
 
 
 @pytest.fixture
-def clients(workplace: Workplace) -> Workplace:
+def clients(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """Shards whose rows are read in many pieces."""
+    monkeypatch.setattr(scan, "_PIECE_CELLS", 2_000)
     workplace.populate(3000)
     assert migrate(workplace.environ()) == 0
     return workplace
@@ -87,8 +90,8 @@ def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
         "INSERT INTO clients VALUES ('a', 2, 1, '2020-01-02', 2, x'01', 'text')",
     )
     assert migrate(workplace.environ()) == 0
-    scan = etl.scan_shards(workplace.shards)
-    assert scan.collect_schema() == {
+    frame = etl.scan_shards(workplace.shards)
+    assert frame.collect_schema() == {
         "k": pl.String,
         "i": pl.Int64,
         "r": pl.Float64,
@@ -98,8 +101,8 @@ def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
         "x": EXACT_DTYPE,
         "g": pl.Int64,
     }
-    assert scan.select("i", "n", "g").collect().rows() == [(1, 1.5, 2), (2, 2.0, 3)]
-    assert scanned(scan.select("x")) == [(1,), (("text", b"text"),)]
+    assert frame.select("i", "n", "g").collect().rows() == [(1, 1.5, 2), (2, 2.0, 3)]
+    assert scanned(frame.select("x")) == [(1,), (("text", b"text"),)]
 
 
 def test_a_whole_number_that_is_no_real_is_not_rounded(workplace: Workplace) -> None:
@@ -151,12 +154,12 @@ PREDICATES = [
 
 @pytest.mark.parametrize("predicate", PREDICATES, ids=str)
 def test_a_filtered_scan_is_the_filtered_whole(clients: Workplace, predicate: pl.Expr) -> None:
-    scan = etl.scan_shards(clients.shards)
-    assert scan.filter(predicate).collect().rows() == scan.collect().filter(predicate).rows()
-    assert scan.head(700).filter(predicate).collect().rows() == scan.collect().head(700).filter(predicate).rows()
+    frame = etl.scan_shards(clients.shards)
+    assert frame.filter(predicate).collect().rows() == frame.collect().filter(predicate).rows()
+    assert frame.head(700).filter(predicate).collect().rows() == frame.collect().head(700).filter(predicate).rows()
     assert (
-        scan.filter(predicate).select("amount").head(5).collect().rows()
-        == scan.collect().filter(predicate).select("amount").head(5).rows()
+        frame.filter(predicate).select("amount").head(5).collect().rows()
+        == frame.collect().filter(predicate).select("amount").head(5).rows()
     )
 
 
@@ -207,12 +210,12 @@ def spoil_last_shard(place: Workplace) -> None:
 
 def test_only_what_is_asked_for_is_read(clients: Workplace) -> None:
     spoil_last_shard(clients)
-    scan = etl.scan_shards(clients.shards)
+    frame = etl.scan_shards(clients.shards)
     with pytest.raises(EtlError, match=r"column note: expected cells that fit String.*scan with mixed=\['note'\]"):
-        scan.collect()
-    assert scan.select("amount").collect().height == 3000, "columns"
-    assert scan.head(5).collect().height == 5, "a limit"
-    assert scan.filter(c("k").is_not_null()).collect().height < 3000, "predicates"
+        frame.collect()
+    assert frame.select("amount").collect().height == 3000, "columns"
+    assert frame.head(5).collect().height == 5, "a limit"
+    assert frame.filter(c("k").is_not_null()).collect().height < 3000, "predicates"
     assert etl.scan_shards(clients.shards, shards=[0, 1]).collect().height > 0, "shards"
     assert etl.scan_shards(clients.shards, mixed=["note"]).collect().height == 3000
 
