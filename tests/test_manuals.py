@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,18 @@ def test_the_python_gives_what_is_shown(manual: str, place: Path) -> None:
             examples = doctest.DocTestParser().get_doctest(block, {}, manual, manual, 0)
             assert examples.examples
             assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_readmes_example_of_reading_runs(place: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```\n(import etl\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    with contextlib.chdir(place):
+        exec(code, names)  # noqa: S102 - a document's code is run as it stands
+    with closing(names["database"]) as database:
+        (count,) = database.execute("SELECT count(*) FROM clients WHERE MOBILE_NUMBER = '00096046235'").fetchone()
+    assert names["one"].height == count == 1
+    assert names["rich"]["len"].sum() > 0
 
 
 def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
