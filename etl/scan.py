@@ -24,12 +24,13 @@ from polars.io.plugins import register_io_source
 from etl import pieces, plan, schema, shardset, sql, view
 from etl.errors import EtlError, Refused
 from etl.manifest import Manifest
-from etl.model import RowidRange, Table
+from etl.model import LedgerLine, RowidRange, Table
 from etl.pieces import Stride
 from etl.predicate import Operand, to_sql
 from etl.routing import Key, is_blank, key_bytes
 from etl.shardset import ShardSet
 from etl.throttle import Throttle
+from etl.turns import Turns
 from etl.view import View
 
 _PIECE_CELLS = 2_400_000
@@ -39,6 +40,7 @@ _FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
 _CALLS = Throttle(calls=2_000, seconds=31)
 """connectorx leaves three idle threads for 30 s after each call; 10,000 calls at once fail."""
+_TURNS = Turns()
 _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
 
@@ -60,14 +62,15 @@ def scan_shards(
 
     Windows of a run that is on its way are left out until every shard asked for has them. Raises Refused or EtlError
     where a shard is lost, is not finished, or is not one of this set. Close what `open_shard` gave for a shard before
-    you collect from it in the same process: two copies of SQLite there drop each other's locks.
+    you collect from it in the same process (`etl.turns` says why).
     """
-    found = shardset.find(Path(shard_dir), table)
-    chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
-    if key is not None:
-        chosen = [shard for shard in chosen if shard == found.shard_of(key)]
-    found.check(chosen)
-    scan = _scan_of(found, chosen, mixed)
+    with _TURNS.look():
+        found = shardset.find(Path(shard_dir), table)
+        chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
+        if key is not None:
+            chosen = [shard for shard in chosen if shard == found.shard_of(key)]
+        found.check(chosen)
+        scan = _scan_of(found, chosen, mixed)
     frame = register_io_source(scan.frames, schema=scan.schema, validate_schema=True)
     return frame if key is None else frame.filter(_has_key(found, scan.schema, key))
 
@@ -163,12 +166,16 @@ class _Scan:
 
     def _cuts(self, columns: int) -> Iterator[tuple[int, deque[RowidRange]]]:
         """Each shard with the ranges that it is read in, of so many rows that a piece has some 64 MB at most."""
-        coverages = {shard: self.found.coverage(shard) for shard in self.shards}
+        with _TURNS.look():
+            coverages = {shard: self.found.coverage(shard) for shard in self.shards}
         common = self.found.common([coverage for coverage, _ in coverages.values()])
         for shard, (_, rows) in coverages.items():
             size = self.found.path(shard).stat().st_size
             most_rows = min(_PIECE_CELLS // max(1, columns), max(1, _PIECE_BYTES * rows // max(size, 1)))
-            lines = self.found.ledger(shard) if rows > most_rows else []
+            lines: Sequence[LedgerLine] = ()
+            if rows > most_rows:
+                with _TURNS.look():
+                    lines = self.found.ledger(shard)
             yield (
                 shard,
                 deque(piece for cut in pieces.cut(lines, most_rows) for piece in plan.intersect(common, (cut,))),
@@ -180,7 +187,8 @@ class _Scan:
         path = self.found.path(shard)
         _CALLS.wait()
         try:
-            arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
+            with _TURNS.read():
+                arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
         except RuntimeError as error:
             message = str(error).splitlines()[0]
             if refused := _REFUSED_CELL.search(message):

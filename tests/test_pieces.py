@@ -1,6 +1,7 @@
 """In what pieces a shard is read, and how often it may be asked: no rowid twice, none left out, no storm of calls."""
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from etl import throttle
 from etl.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
 from etl.pieces import Stride, cut
+from etl.turns import Turns
 
 
 def lines(rows: list[int]) -> list[LedgerLine]:
@@ -55,6 +57,23 @@ def test_reads_that_bring_little_become_few(few_rows: int, reads: int) -> None:
         stride.seen(pl.DataFrame())
         count += 1
     assert count == reads
+
+
+def test_a_look_and_a_read_never_meet() -> None:
+    turns, together, met = Turns(), [0, 0], []
+
+    def work(kind: int) -> None:
+        for _ in range(200):
+            with turns.look() if kind else turns.read():
+                together[kind] += 1
+                met.append((together[1] > 0 and together[0] > 0) or together[1] > 1)
+                together[kind] -= 1
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, number % 3 == 0) for number in range(6)]:
+            done.result()
+    assert len(met) == 1200
+    assert not any(met)
 
 
 def test_calls_beyond_the_limit_wait_for_the_oldest_to_be_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ PREDICATES = [
         (c("k").is_null()) | (c("INN") == "5"),
         c("k").is_null() | c("note").eq(""),
     ),
-    *((c("INN").str.len_chars() == 1) & (c("amount") < 5), (c("INN").str.len_chars() == 1) | (c("amount") < 5)),
+    *((c("INN").str.len_chars() == 1) & (c("amount") < 5), (c("amount") < 5) | (c("INN").str.len_chars() == 1)),
     *(
         c("INN").str.starts_with("9"),
         c("note").is_null().not_(),
@@ -192,6 +192,7 @@ OPERANDS = {
         (c("t").is_not_null() | (c("t").str.len_chars() > 2), None),
         ((c("t") == "a") | (c("i") <= pl.lit(-1, pl.Int64)), '("t" = \'a\' OR "i" <= -1)'),
         (c("r") > pl.lit(0.0, pl.Float64), '"r" >= -5e-300'),
+        (c("r") < pl.lit(8.0, pl.Float64), '"r" <= 8.000000000008'),
         (c("r") > pl.lit(float("inf"), pl.Float64), None),
         (c("r") < pl.lit(float("nan"), pl.Float64), None),
         (c("i") != pl.lit(5, pl.Int64), None),
