@@ -62,7 +62,7 @@ def take(shard_dir: str | Path, table: str | None = None) -> Inspection:
     salt = secrets.token_bytes(32)
     rows, heavy = [], Counter[tuple[int, bytes]]()
     for shard in numbers:
-        count = found.coverage(shard)[1]
+        count = found.extent(shard, looked).rows
         sample = _sample(
             found.path(shard), looked, rows=count, budget=max(_LEAST_SAMPLE_ROWS, SAMPLE_ROWS // len(numbers))
         )

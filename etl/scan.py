@@ -24,7 +24,7 @@ from polars.io.plugins import register_io_source
 from etl import pieces, plan, schema, shardset, sql, view
 from etl.errors import EtlError, Refused
 from etl.manifest import Manifest
-from etl.model import LedgerLine, RowidRange, Table
+from etl.model import MIN_ROWID, LedgerLine, RowidRange, Table
 from etl.pieces import Stride
 from etl.predicate import Operand, to_sql
 from etl.routing import Key, is_blank, key_bytes
@@ -167,9 +167,14 @@ class _Scan:
     def _cuts(self, columns: int) -> Iterator[tuple[int, deque[RowidRange]]]:
         """Each shard with the ranges that it is read in, of so many rows that a piece has some 64 MB at most."""
         with _TURNS.look():
-            coverages = {shard: self.found.coverage(shard) for shard in self.shards}
-        common = self.found.common([coverage for coverage, _ in coverages.values()])
-        for shard, (_, rows) in coverages.items():
+            extents = {shard: self.found.extent(shard, self.table) for shard in self.shards}
+        common = self.found.common([extent.coverage for extent in extents.values()])
+        for shard, extent in extents.items():
+            if extent.last_rowid is None:
+                continue
+            # What a run commits from now on is above: some shards would have been read before it, and some after.
+            wanted = plan.intersect(common, (RowidRange(MIN_ROWID, extent.last_rowid),))
+            rows = extent.rows
             size = self.found.path(shard).stat().st_size
             most_rows = min(_PIECE_CELLS // max(1, columns), max(1, _PIECE_BYTES * rows // max(size, 1)))
             lines: Sequence[LedgerLine] = ()
@@ -178,7 +183,7 @@ class _Scan:
                     lines = self.found.ledger(shard)
             yield (
                 shard,
-                deque(piece for cut in pieces.cut(lines, most_rows) for piece in plan.intersect(common, (cut,))),
+                deque(piece for cut in pieces.cut(lines, most_rows) for piece in plan.intersect(wanted, (cut,))),
             )
 
     def _read(self, shard: int, piece: RowidRange, names: Sequence[str], where: str | None, limit: int) -> pl.DataFrame:

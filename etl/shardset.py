@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etl import plan, sql
 from etl.errors import EtlError, Refused
-from etl.model import Identity, LedgerLine, RowidRange, ShardMap
+from etl.model import MAX_ROWID, MIN_ROWID, Identity, LedgerLine, RowidRange, ShardMap, Table
 from etl.routing import Key, shard_of, shard_path
 from etl.schema import BUSY_TIMEOUT_S, read_only_uri
 
@@ -71,11 +71,14 @@ class ShardSet:
             rows = database.execute(sql.windows_outside(())).fetchall()
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
-    def coverage(self, shard: int) -> tuple[plan.Coverage, int]:
-        """The shard's windows, adjacent ones merged, and their rows."""
+    def extent(self, shard: int, table: Table) -> Extent:
+        """What the shard holds now, all of it at one moment."""
         with look_at(self.path(shard)) as database:
+            database.execute("BEGIN")  # one snapshot for both
             islands = database.execute(sql.SELECT_COVERAGE).fetchall()
-        return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands)
+            _, last_rowid = database.execute(sql.rowid_bounds(table)).fetchone()
+        coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
+        return Extent(coverage, sum(rows for _, _, rows in islands), last_rowid)
 
     def common(self, coverages: Sequence[plan.Coverage]) -> plan.Coverage:
         """Every rowid but those of windows that some of the shards have and others lack: of a run on its way.
@@ -83,8 +86,20 @@ class ShardSet:
         Rowids beyond all windows are included, for an application may have added rows of its own since.
         """
         anywhere = plan.union(window for coverage in set(coverages) for window in coverage)
-        whole = (RowidRange(-(2**63), 2**63 - 1),)
+        whole = (RowidRange(MIN_ROWID, MAX_ROWID),)
         return plan.subtract(whole, plan.subtract(anywhere, plan.common(coverages)))
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What one shard holds at one moment."""
+
+    coverage: plan.Coverage
+    """Its windows, adjacent ones merged."""
+    rows: int
+    """All rows of the windows."""
+    last_rowid: int | None
+    """The greatest rowid; None without rows."""
 
 
 def find(shard_dir: Path, table: str | None = None) -> ShardSet:

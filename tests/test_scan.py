@@ -3,9 +3,11 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -18,7 +20,7 @@ from etl.predicate import Operand, to_sql
 from etl.routing import Key
 from etl.view import EXACT_DTYPE
 from tests.specimens import EVERY_CELL, STRICT_CELLS
-from tests.workplace import REPOSITORY, Workplace, migrate, shard_files, snapshot
+from tests.workplace import REPOSITORY, Workplace, finished, migrate, shard_files, snapshot
 
 c = pl.col
 Row = tuple[object, ...]
@@ -268,6 +270,46 @@ def test_windows_of_a_run_on_its_way_are_left_out_and_rows_of_an_application_are
         "of the application"
     ]
     assert etl.scan_shards(clients.shards, shards=[0]).filter(c("note").str.starts_with("of")).collect().height == 2
+
+
+def commit_window(place: Workplace, *, first: int) -> None:
+    """As a run does: in every shard a row and the ledger's line."""
+    for slot, path in enumerate(shard_files(place.environ())):
+        with closing(sqlite3.connect(path)) as database, database:
+            line = (first, first + 99, 1, "a run", "2020-01-01T00:00:00+00:00")
+            database.execute("INSERT INTO _etl_windows VALUES (?, ?, ?, ?, ?)", line)
+            database.execute("INSERT INTO clients (rowid, note) VALUES (?, 'new')", (first + slot,))
+
+
+def test_windows_committed_while_a_scan_reads_are_in_the_next_one(
+    clients: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, committed = threading.Lock(), []
+
+    def commit_first() -> None:
+        with turn:
+            if not committed:
+                commit_window(clients, first=3001)
+                committed.append(True)
+
+    monkeypatch.setattr(scan, "_CALLS", SimpleNamespace(wait=commit_first))
+    frame = etl.scan_shards(clients.shards)
+    assert [frame.collect().height for _ in range(2)] == [3000, 3004]
+
+
+def test_scans_beside_a_run_never_fail(workplace: Workplace) -> None:
+    workplace.populate(3000)
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    workplace.populate(60_000, first=3001, seed=8)
+    heights = set()
+    with workplace.start(environ) as process:
+        while process.poll() is None:
+            heights.add(etl.scan_shards(workplace.shards).select("amount").collect().height)
+        assert finished(process).code == 0
+    heights.add(etl.scan_shards(workplace.shards).select("amount").collect().height)
+    assert {height % 100 for height in heights} == {0}, "whole windows"
+    assert {3000, 63_000} <= heights
 
 
 def unfinished(place: Workplace) -> None:
