@@ -284,7 +284,8 @@ def commit_window(place: Workplace, *, first: int) -> None:
 def test_windows_committed_while_a_scan_reads_are_in_the_next_one(
     clients: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn, committed = threading.Lock(), []
+    turn = threading.Lock()
+    committed: list[bool] = []
 
     def commit_first() -> None:
         with turn:
