@@ -19,6 +19,8 @@ from etl.manifest import sync_directory
 
 _NAME = "report.html"
 _NOTEBOOK = "validate_shards.ipynb"
+_MOST_PATH_BYTES = 95
+"""A socket's whole path has 107."""
 _NEEDED = ("nbclient", "ipykernel", "markdown_it")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -73,6 +75,8 @@ def _executed(settings: Mapping[str, str]) -> list[dict[str, Any]]:
 
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="etl-report-") as scratch:
+        if len(os.fsencode(scratch)) > _MOST_PATH_BYTES:
+            raise Refused(f"TMPDIR={tempfile.gettempdir()}: too long a path for a socket; set a shorter one")
         manager = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[scratch]),  # a spec of the user's may be another Python

@@ -180,6 +180,17 @@ def test_a_lost_shard_ends_in_one_line_and_no_page(workplace: Workplace) -> None
     assert not (workplace.shards / "report.html").exists()
 
 
+@needs_extra
+def test_a_temporary_directory_too_deep_for_sockets_is_refused(workplace: Workplace) -> None:
+    workplace.populate(30)
+    assert migrate(workplace.environ()) == 0
+    deep = workplace.root / ("d" * 90)
+    deep.mkdir()
+    outcome = make_report(workplace, TMPDIR=str(deep))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: TMPDIR={deep}: too long a path for a socket; set a shorter one\n"
+
+
 def test_without_the_extra_one_line_says_what_to_install(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
