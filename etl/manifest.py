@@ -82,6 +82,15 @@ class Manifest:
                 totals[each["shard"]] = totals.get(each["shard"], 0) + each["rows"]
         return totals
 
+    def entries(self) -> pl.DataFrame:
+        """All entries, ascending by rowid, in the columns of `SCHEMA`; a window that stands twice is given once."""
+        return self.lines().unique("first_rowid", keep="first").sort("first_rowid")
+
+    def widened(self) -> set[str]:
+        """The columns that some window had to carry cell by cell."""
+        lists = self.lines()["widened"].drop_nulls().to_list()
+        return {name for names in lists for name in names}
+
     def mend(self, done: plan.Coverage, missing: Iterable[Entry]) -> None:
         """Rewrites the manifest as one file: each window of `done` once, with those that were missing."""
         kept = self._read(SCHEMA.names()).unique("first_rowid", keep="first", maintain_order=True)

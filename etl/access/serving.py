@@ -1,0 +1,27 @@
+"""The one shard that holds a key, opened for an application: the standard library only."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from etl.access import shardset
+from etl.routing import Key
+
+
+def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | None = None) -> sqlite3.Connection:
+    """A read-only connection to the shard that the key belongs to; close it when done.
+
+    `shard_dir` and `table` are the environment's SHARD_DIR and TABLE_NAME (or `.env`'s here) where no `shard_dir` is
+    given. Raises Refused or EtlError where the shard is lost, is not finished, or is not one of the set.
+    """
+    if shard_dir is None:
+        from etl.config import load  # noqa: PLC0415 - pydantic takes a while, and most callers know their directory
+
+        settings = load(os.environ, Path(".env"))
+        shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME
+    found = shardset.find(Path(shard_dir), table)
+    shard = found.shard_of(key)
+    found.check([shard])
+    return shardset.connect(found.path(shard))

@@ -1,0 +1,241 @@
+"""docs/ is executed: commands, Python, Go, SQL and the cron line; its picture and its tables are held to the code."""
+
+import ast
+import contextlib
+import doctest
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl import errors, lock, shard_of
+from tests.workplace import REPOSITORY, Outcome
+
+DOCS = REPOSITORY / "docs"
+MANUALS = ("operations.md", "how-it-works.md", "moving-an-application.md", "faq.md")
+EXTRA = find_spec("nbclient") is not None
+
+
+def text(manual: str) -> str:
+    return (DOCS / manual).read_text(encoding="utf-8")
+
+
+def blocks(manual: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text(manual), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a virtual environment's `python`, and the demo."""
+    place = tmp_path_factory.mktemp("manual")
+    (place / ".venv" / "bin").mkdir(parents=True)
+    python = place / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert shell(place, "python -m etl.migrate --demo 20000").code == 0
+    return place
+
+
+def shell(place: Path, command: str) -> Outcome:
+    """Runs a line as a shell does; what it says on both channels is its `out`, in order."""
+    paths = os.pathsep.join([str(place / ".venv" / "bin"), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=place,
+        env={"PATH": paths, "HOME": str(place), "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, "")
+
+
+def sessions(manual: str) -> Iterator[tuple[str, str]]:
+    """Each command of the console blocks, with what is shown under it."""
+    for block in blocks(manual, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            yield command, shown
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_the_commands_say_what_is_shown(manual: str, tmp_path: Path, place: Path) -> None:
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    shutil.copytree(place / ".venv", fresh / ".venv")
+    for command, shown in sessions(manual):
+        if "etl.report" in command and not EXTRA:
+            continue
+        said = shell(fresh, command).out
+        pattern = ".*".join(map(re.escape, shown.strip().split("…")))
+        assert re.fullmatch(pattern, said.strip(), re.DOTALL), f"{command} said:\n{said}"
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_the_python_gives_what_is_shown(manual: str, place: Path) -> None:
+    with contextlib.chdir(place):
+        for block in blocks(manual, "python"):
+            examples = doctest.DocTestParser().get_doctest(block, {}, manual, manual, 0)
+            assert examples.examples
+            assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_readmes_example_of_reading_runs(place: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```\n(import etl\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    with contextlib.chdir(place):
+        exec(code, names)  # noqa: S102 - a document's code is run as it stands
+    with closing(names["database"]) as database:
+        (count,) = database.execute("SELECT count(*) FROM clients WHERE MOBILE_NUMBER = '00096046235'").fetchone()
+    assert names["one"].height == count == 1
+    assert names["rich"]["len"].sum() > 0
+
+
+def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
+    kinds = {kind for manual in MANUALS for kind in re.findall(r"^```(\w*)$", text(manual), re.MULTILINE)}
+    assert kinds - {""} <= {"console", "python", "go", "sql", "cron", "mermaid"}
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+
+def cron_command() -> str:
+    (block,) = blocks("operations.md", "cron")
+    (line,) = [line for line in block.splitlines() if line.startswith("7 * * * * ")]
+    assert "%" not in line, "cron takes it for a line's end"
+    return line.removeprefix("7 * * * * ")
+
+
+def test_the_cron_line_is_silent_unless_a_run_failed(place: Path, tmp_path: Path) -> None:
+    command = cron_command().replace("/srv/clients", str(place))
+    (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
+    assert shell(tmp_path, command) == Outcome(0, "", "")
+    with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00"):
+        assert shell(tmp_path, command) == Outcome(3, "", ""), "another run at work is no fault"
+    (place / ".env").write_text("SOURCE_DB=nowhere.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
+    failed = shell(tmp_path, command)
+    assert failed.code == 2
+    assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
+
+
+def test_each_exit_code_has_its_line() -> None:
+    codes = {
+        int(code)
+        for line in re.findall(r"^\| ([\d, ]+) \|", text("operations.md"), re.MULTILINE)
+        for code in line.split(",")
+    }
+    raised = {
+        each.exit_code for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.EtlError)
+    }
+    assert codes == raised | {0, 4, 129, 130, 143}
+
+
+# -- how it works ------------------------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        path.stem: ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted((REPOSITORY / "etl").glob("*.py"))
+        if not path.stem.startswith("__")
+    }
+
+
+def imports(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "etl":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("etl."):
+            found.add((node.module or "").removeprefix("etl."))
+    return found
+
+
+def test_the_picture_joins_modules_that_know_each_other() -> None:
+    trees = modules()
+    arrows = [
+        (re.split(r"\W", left)[0], re.split(r"\W", right)[0])
+        for block in blocks("how-it-works.md", "mermaid")
+        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE)
+    ]
+    assert len(arrows) > 30
+    for left, right in arrows:
+        files = {name for name in (left, right) if name.isupper()}
+        assert {left, right} - files <= trees.keys(), f"{left} --> {right}: no such module in etl/"
+        assert files or right in imports(trees[left]) or left in imports(trees[right]), (
+            f"{left} --> {right}: neither imports the other any more; draw the flow anew in docs/how-it-works.md"
+        )
+
+
+def test_the_table_of_modules_is_their_docstrings() -> None:
+    rows = [f"| `{name}` | {_summary(tree)} |" for name, tree in modules().items()]
+    table = "\n".join(["| module | |", "|---|---|", *rows])
+    assert table in text("how-it-works.md"), f"docs/how-it-works.md should end with this table:\n{table}"
+
+
+def _summary(tree: ast.Module) -> str:
+    """A docstring's first paragraph, as a cell of a table."""
+    return (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+# -- moving an application ---------------------------------------------------------------------------------------------
+
+
+def golden() -> list[tuple[str, int]]:
+    rows = re.findall(r"^\| .* \| `(\".*\")` \| (\d+) \|$", text("moving-an-application.md"), re.MULTILINE)
+    return [(json.loads(key), int(shard)) for key, shard in rows]
+
+
+def test_the_golden_vectors_are_those_of_the_package_and_of_the_three_lines() -> None:
+    vectors = golden()
+    assert len(vectors) >= 10
+    assert {shard for _, shard in vectors} >= {0, 10}
+    assert [(key, shard_of(key)) for key, _ in vectors] == vectors
+    names: dict[str, object] = {}
+    lines = [
+        line[4:]
+        for line in blocks("moving-an-application.md", "python")[1].splitlines()
+        if line[:4] in (">>> ", "... ")
+    ]
+    exec("\n".join(lines[:-1]), names)  # noqa: S102 - a document's code is run as it stands
+    assert [(key, names["shard_of"](key, 10, 10)) for key, _ in vectors] == vectors  # type: ignore[operator]  # the function just made
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="apt-get install golang-go: no Go compiler")
+def test_the_go_routes_the_golden_vectors(tmp_path: Path) -> None:
+    (program,) = blocks("moving-an-application.md", "go")
+    (tmp_path / "main.go").write_text(program, encoding="utf-8")
+    keys = "\n".join(json.dumps(key) for key, _ in golden())
+    done = subprocess.run(
+        ["go", "run", "main.go"],
+        cwd=tmp_path,
+        env={**os.environ, "GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off"},
+        input=keys,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [int(line) for line in done.stdout.split()] == [shard for _, shard in golden()]
+
+
+def test_the_sql_routes_the_golden_vectors() -> None:
+    (query,) = blocks("moving-an-application.md", "sql")
+    with closing(sqlite3.connect(":memory:")) as database:
+        for key, shard in golden():
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            (found,) = database.execute(query, {"digest": digest, "num_shards": 10}).fetchone()
+            assert shard in (found, 10)
+            assert (shard == 10) == (not key.strip("\t\n\v\f\r \x85\xa0\u1680\u2003\u2028\u3000")), "told first"

@@ -1,0 +1,102 @@
+"""A Polars predicate as SQL loses no row: against Polars itself, and by its text."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import etl
+from etl.access import scan
+from etl.access.predicate import Operand, to_sql
+from etl.access.view import EXACT_DTYPE
+from etl.model import Affinity
+from tests.workplace import Workplace, migrate
+
+c = pl.col
+PREDICATES = [
+    *(c("INN") == "7", c("INN") != "7", c("INN") < "12", c("INN") >= "97", c("INN").is_in(["7", "8", "it's"])),
+    *(
+        c("INN").is_in(["7", None]),
+        c("INN").eq_missing("7"),
+        c("k").is_null(),
+        c("k").is_not_null(),
+        pl.lit("7") > c("INN"),
+    ),
+    *(c("amount") > 333.3333333333333, c("amount") == 1 / 3, c("amount") <= 1 / 3, c("amount").is_in([1 / 3, 1.0])),
+    *(c("amount") < 3, c("amount").is_between(1, 2, closed="none"), ~(c("amount") > 3), c("note") == "a\0b"),
+    *(
+        c("k").is_null() & (c("amount") < 9),
+        (c("k").is_null()) | (c("INN") == "5"),
+        c("k").is_null() | c("note").eq(""),
+    ),
+    *((c("INN").str.len_chars() == 1) & (c("amount") < 5), (c("amount") < 5) | (c("INN").str.len_chars() == 1)),
+    *(
+        c("INN").str.starts_with("9"),
+        c("note").is_null().not_(),
+        c("amount").is_nan(),
+        pl.lit(False),
+        c("INN") == c("note"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 3,000 clients."""
+    place = Workplace(tmp_path_factory.mktemp("clients"))
+    place.populate(3000)
+    assert migrate(place.environ()) == 0
+    return place.shards
+
+
+@pytest.mark.parametrize("predicate", PREDICATES, ids=str)
+def test_a_filtered_scan_is_the_filtered_whole(
+    shards: Path, predicate: pl.Expr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_PIECE_CELLS", 2_000)
+    frame = etl.scan_shards(shards)
+    whole = frame.collect()
+    assert frame.filter(predicate).collect().rows() == whole.filter(predicate).rows()
+    assert frame.head(700).filter(predicate).collect().rows() == whole.head(700).filter(predicate).rows()
+    few = frame.filter(predicate).select("amount").head(5)
+    assert few.collect().rows() == whole.filter(predicate).select("amount").head(5).rows()
+
+
+OPERANDS = {
+    "i": Operand(pl.Int64(), Affinity.INTEGER, bytewise=True),
+    "r": Operand(pl.Float64(), Affinity.REAL, bytewise=True),
+    "t": Operand(pl.String(), Affinity.TEXT, bytewise=True),
+    "wide": Operand(pl.String(), Affinity.TEXT, bytewise=False),
+    "n": Operand(pl.String(), Affinity.NUMERIC, bytewise=True),
+    "x": Operand(EXACT_DTYPE, Affinity.TEXT, bytewise=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("predicate", "text"),
+    [
+        (c("i") > pl.lit(5, pl.Int64), '"i" > 5'),
+        (pl.lit(5, pl.Int64) > c("i"), '"i" < 5'),
+        (c("t") == "it's", "\"t\" = 'it''s'"),
+        (c("t") < "b", "\"t\" COLLATE BINARY < 'b'"),
+        (c("wide") < "b", None),  # UTF-16 has another order
+        (c("wide") == "b", "\"wide\" = 'b'"),
+        (c("n") == "2024-01-02", "\"n\" = '2024-01-02'"),
+        (c("n") == "07", None),  # a NUMERIC column would compare the number 7
+        (c("n") < "b", None),
+        (c("t") == "a\0b", None),
+        (c("x").is_null(), None),
+        (c("t").is_null(), '"t" IS NULL'),
+        (c("t").is_not_null() & (c("t").str.len_chars() > 2), '("t" IS NOT NULL)'),
+        (c("t").is_not_null() | (c("t").str.len_chars() > 2), None),
+        ((c("t") == "a") | (c("i") <= pl.lit(-1, pl.Int64)), '("t" = \'a\' OR "i" <= -1)'),
+        (c("r") > pl.lit(0.0, pl.Float64), '"r" >= -5e-300'),
+        (c("r") < pl.lit(8.0, pl.Float64), '"r" <= 8.000000000008'),
+        (c("r") > pl.lit(float("inf"), pl.Float64), None),
+        (c("r") < pl.lit(float("nan"), pl.Float64), None),
+        (c("i") != pl.lit(5, pl.Int64), None),
+    ],
+    ids=str,
+)
+def test_a_predicate_becomes_sql_only_where_it_loses_no_row(predicate: pl.Expr, text: str | None) -> None:
+    assert to_sql(predicate, OPERANDS) == text

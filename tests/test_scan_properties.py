@@ -1,0 +1,105 @@
+"""Any table, hostile in names, types and cells: a scan gives its shards' cells exactly or says in a line why not."""
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+import etl
+from etl.errors import EtlError
+from etl.reporting import findings, inspection, run_findings
+from tests.oracle import quoted, rowid_name
+from tests.tables import Table, build, tables
+from tests.workplace import Workplace, migrate, shard_files
+
+Cells = list[tuple[str, Any]]
+"""A column: `typeof` and value of each cell, a text by its bytes in the file's encoding."""
+
+
+def columns_of(paths: list[Path], table: Table) -> dict[str, Cells]:
+    found: dict[str, Cells] = {column.name: [] for column in table.columns}
+    for path in paths:
+        with closing(sqlite3.connect(path)) as database:
+            database.text_factory = bytes
+            order = rowid_name(database, table.name)
+            for name in found:
+                cell = quoted(name)
+                value = f"CASE typeof({cell}) WHEN 'text' THEN CAST({cell} AS BLOB) ELSE {cell} END"
+                query = f"SELECT typeof({cell}), {value} FROM {quoted(table.name)} ORDER BY {order}"
+                found[name] += [(kind.decode(), value) for kind, value in database.execute(query)]
+    return found
+
+
+def any_cell(value: dict[str, Any] | None) -> tuple[str, Any]:
+    """A cell of a column scanned as mixed."""
+    if value is None:
+        return "null", None
+    storage_class = value["storage_class"]
+    return storage_class, value["bytes" if storage_class in ("text", "blob") else storage_class]
+
+
+@given(
+    table=tables(),
+    num_shards=st.integers(1, 4),
+    reserved_shard=st.integers(0, 5),
+    limit=st.integers(0, 9),
+)
+def test_any_table_is_scanned_exactly_or_refused(
+    *, table: Table, num_shards: int, reserved_shard: int, limit: int
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        place = Workplace(Path(directory))
+        build(table, place.source)
+        note(table.ddl)
+        numbers = {"NUM_SHARDS": num_shards, "RESERVED_SHARD": reserved_shard}
+        environ = place.environ(TABLE_NAME=table.name, SHARD_KEY=table.key, **numbers)
+        assert migrate(environ) == 0
+        expected = columns_of(shard_files(environ), table)
+        names = list(expected)
+
+        mixed = etl.scan_shards(place.shards, mixed=names).collect()
+        assert {name: list(map(any_cell, mixed[name])) for name in names} == expected
+        assert etl.scan_shards(place.shards, mixed=names).head(limit).collect().equals(mixed.head(limit))
+
+        for name, cells in expected.items():
+            seen = scanned_plainly(place, name)
+            if seen is None or seen.dtype == pl.Struct:
+                continue
+            values = [bytes_of(value, table.encoding) for value in seen]
+            assert values == [value for _, value in cells], "numbers equal, texts by their bytes"
+            assert len({storage_class for storage_class, _ in cells} - {"null", "integer"}) <= 1
+            assert_nulls_are_found(place, name, cells)
+
+        look_at_all(place, rows=mixed.height)
+
+
+def scanned_plainly(place: Workplace, name: str) -> pl.Series | None:
+    """The column in its lane; None where the scan says that its cells do not fit."""
+    try:
+        return etl.scan_shards(place.shards).select(name).collect()[name]
+    except EtlError as error:
+        assert f"column {name}: expected cells that fit" in str(error)  # noqa: PT017 - both ways are right
+        return None
+
+
+def bytes_of(value: Any, encoding: str) -> Any:
+    return value.encode(encoding, "surrogatepass") if isinstance(value, str) else value
+
+
+def assert_nulls_are_found(place: Workplace, name: str, cells: Cells) -> None:
+    column = pl.col(name)
+    found = etl.scan_shards(place.shards).filter(column.is_null()).select(column).collect().height
+    assert found == sum(storage_class == "null" for storage_class, _ in cells)
+
+
+def look_at_all(place: Workplace, *, rows: int) -> None:
+    look = inspection.take(place.shards)
+    assert (look.rows, look.shards["sampled"].sum(), look.shards["misplaced"].sum()) == (rows, rows, 0)
+    assert sum([*look.shards["keyless"], *look.hashed["rows"]]) == rows
+    assert "**No" not in findings.misplaced_verdict(look)
+    assert run_findings.seams_verdict(look)
