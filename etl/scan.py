@@ -56,7 +56,7 @@ def scan_shards(
 
     `shards` reads only those; `key` reads only the shard of that key, and gives its rows (`key=""`: the rows without
     one). `table` is needed where the directory has shards of several tables. Columns have the dtype of their lane:
-    Int64, Float64, String or Binary. One whose cells are of mixed storage classes, or text in a UTF-16 file, is a struct
+    Int64, Float64, String or Binary. One of mixed storage classes, or of text in a UTF-16 file, is a struct
     (`storage_class`, `integer`, `real`, `bytes`; text as bytes of the file's encoding); one that shows them only where
     no sample looked fails when it is read, with the line that says to name it in `mixed`.
 
