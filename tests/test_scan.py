@@ -105,6 +105,22 @@ def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
     assert scanned(frame.select("x")) == [(1,), (("text", b"text"),)]
 
 
+def test_text_of_a_utf_16_file_comes_as_its_bytes(workplace: Workplace) -> None:
+    broken = "CAST(x'00d86100' AS TEXT)"  # half of a surrogate pair, which UTF-8 does not have
+    workplace.script(
+        "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE clients (k TEXT)", f"INSERT INTO clients VALUES ({broken})"
+    )
+    assert migrate(workplace.environ()) == 0
+    assert etl.scan_shards(workplace.shards).collect()["k"].to_list() == [
+        {"storage_class": "text", "integer": None, "real": None, "bytes": _stored(workplace)}
+    ]
+
+
+def _stored(place: Workplace) -> object:
+    (row,) = rows_of(shard_files(place.environ()), "CAST(k AS BLOB)")
+    return row[0]
+
+
 def test_a_whole_number_that_is_no_real_is_not_rounded(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, n NUMERIC)",

@@ -56,8 +56,8 @@ def scan_shards(
     """A LazyFrame over the rows of all shards, shard by shard in rowid order.
 
     `shards` reads only those; `key` reads only the shard of that key, and gives its rows (`key=""`: the rows without
-    one). `table` is needed where the directory has shards of several tables. Columns have the dtype of their
-    lane: Int64, Float64, String or Binary. A column whose cells are of mixed storage classes is a struct
+    one). `table` is needed where the directory has shards of several tables. Columns have the dtype of their lane:
+    Int64, Float64, String or Binary. One of mixed storage classes, or of text in a UTF-16 file, is a struct
     (`storage_class`, `integer`, `real`, `bytes`; text as bytes of the file's encoding); one that shows them only where
     no sample looked fails when it is read, with the line that says to name it in `mixed`.
 
@@ -109,7 +109,10 @@ def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str]) -> _S
     views = {}
     for same in zip(*(table.columns for table in tables), strict=True):
         classes = frozenset[str]().union(*(column.storage_classes for column in same)) - {"null"}
-        views[same[0].name] = View.EXACT if same[0].name in wide else view.of(same[0], classes, tables[0].rowid_column)
+        seen = view.of(same[0], classes, tables[0].rowid_column)
+        # As in the lanes: a text that is no UTF-16 becomes another one on its way through UTF-8, without an error.
+        is_wide = same[0].name in wide or (seen is View.TEXT and tables[0].encoding != "UTF-8")
+        views[same[0].name] = View.EXACT if is_wide else seen
     return _Scan(found, tuple(shards), tables[0], views, mixed=tuple(mixed))
 
 
