@@ -55,6 +55,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)) as database:
             yield database
     except sqlite3.OperationalError as error:
+        if str(error).startswith("Could not decode"):  # and goes on with the text
+            raise _damaged(path, "a name that is no UTF-8") from None
         if str(error).startswith(_OF_THE_APPLICATION):
             raise Refused(
                 f"SOURCE_DB={path}: expected a table whose CREATE statements work in any SQLite, found one that needs "
@@ -67,8 +69,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     except UnicodeDecodeError:
         raise _damaged(path, "a name that is no UTF-8") from None
     except sqlite3.DatabaseError as error:
-        if "malformed" in str(error):
-            raise _damaged(path, str(error)) from error
+        if "malformed" in str(error):  # of a malformed schema SQLite quotes what may be a piece of any page
+            raise _damaged(path, str(error).partition(" (")[0]) from None
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
 
 
