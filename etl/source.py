@@ -17,12 +17,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from etl import plan, sql, sql_rows
+from etl import plan, sql, sql_rows, walk
 from etl.errors import EtlError
 from etl.lanes import ROWID, TAGS, first_lanes
 from etl.model import Affinity, Batch, Lane, RowidRange, Table
 from etl.schema import read_only_uri
-from etl.walk import Walk
 
 MAX_RESULT_COLUMNS = 2000
 """SQLite's limit (SQLITE_MAX_COLUMN), compiled into connectorx."""
@@ -49,7 +48,6 @@ class Source:
         self.path = path
         self.table = table
         self.lanes = first_lanes(table)
-        self._walk = Walk(table)
         self._uri = "sqlite://" + url_quote(read_only_uri(path), safe="")
 
     @property
@@ -68,18 +66,6 @@ class Source:
         A cell that its lane cannot carry widens that column, and every other that has such cells here, to the exact
         lane; then the batch is read again. Raises EtlError where a damaged file hides rows between two reads.
         """
-        for attempt in range(_READS):
-            frame = self._read(batch)
-            steps = self._walk.steps(batch.partitions, frame[ROWID].to_numpy(), anew=attempt > 0)
-            if not self._query([sql_rows.breaks(self.table, steps)]).column(0)[0].as_py():
-                self._walk.advance(steps)
-                return frame
-        raise self._error(
-            f"rowids {batch.windows[0].first_rowid}..{batch.windows[-1].last_rowid}: the rows there do not follow each "
-            "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
-        )
-
-    def _read(self, batch: Batch) -> pl.DataFrame:
         while True:
             if self.lanes.width > MAX_RESULT_COLUMNS:
                 raise self._error(
@@ -114,15 +100,28 @@ class Source:
         flags = self._query([sql.misfits(self.table, self.lanes, partition) for partition in batch.partitions])
         return [position for position, column in enumerate(flags.columns) if any(column.to_pylist())]
 
-    def _query_in_halves(self, partitions: Sequence[RowidRange]) -> pa.Table:
+    def _query_in_halves(self, partitions: Sequence[RowidRange]) -> list[pa.RecordBatch]:
         try:
-            return self._query([sql.read(self.table, self.lanes, partition) for partition in partitions])
+            return self._joined(partitions)
         except _TooMuch:
             pieces = plan.halves(partitions[0]) if len(partitions) == 1 else partitions
             if len(pieces) == 1:
                 raise self._error(f"the row {pieces[0].first_rowid} is too big to be read") from None
             middle = len(pieces) // 2
-            return pa.concat_tables([self._query_in_halves(pieces[:middle]), self._query_in_halves(pieces[middle:])])
+            return [*self._query_in_halves(pieces[:middle]), *self._query_in_halves(pieces[middle:])]
+
+    def _joined(self, partitions: Sequence[RowidRange]) -> list[pa.RecordBatch]:
+        """The partitions' rows, held to the tree at their edges: one more query of the same call."""
+        queries = [sql.read(self.table, self.lanes, partition) for partition in partitions]
+        for _ in range(_READS):
+            arrow = self._query([*queries, sql_rows.edges(self.table, self.lanes, partitions)])
+            batches = walk.without_edges(arrow.to_batches(), partitions)
+            if batches is not None:
+                return batches
+        raise self._error(
+            f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: the rows there do not follow each "
+            "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
+        )
 
     def row_bytes(self, window: RowidRange, *, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Rowids and bytes of cells of the window's first `rows` rows (−1: of all), both of shape (rows,)."""
@@ -172,11 +171,8 @@ class _CellRefused(Exception):
         self.result_column = result_column
 
 
-def _in_rowid_order(arrow: pa.Table) -> pl.DataFrame:
-    """The table's record batches in rowid order: they come as their queries end, each from within one partition."""
-    batches = sorted(
-        (batch for batch in arrow.to_batches() if batch.num_rows),
-        key=lambda batch: batch.column(ROWID)[-1].as_py(),  # the last row: a sentinel is the first one, if any
-    )
-    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, arrow.schema), rechunk=False))
+def _in_rowid_order(batches: Sequence[pa.RecordBatch]) -> pl.DataFrame:
+    """The record batches' rows in rowid order: they come as their queries end, each from within one partition."""
+    ordered = sorted(batches, key=lambda batch: batch.column(ROWID)[-1].as_py())  # a sentinel is a query's first row
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(ordered), rechunk=False))
     return frame.rechunk()  # of views, hardly more than pointers; a gather from many chunks costs four times as much

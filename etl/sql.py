@@ -36,20 +36,22 @@ def read(table: Table, lanes: Lanes, partition: RowidRange) -> str:
     a cell of another storage class is an error instead of a silent change. The one exception is a float, which
     accepts integers: REAL columns hold none, and the exact lane asks `typeof` first.
     """
-    names = [ROWID]
-    pins = [str(sentinel_rowid(partition))]
     cells = [quote(table.rowid_name)]
-    for position, (column, lane) in enumerate(zip(table.carried, lanes.lanes, strict=True)):
-        names += lanes.frame_columns(position)
+    for column, lane in zip(table.carried, lanes.lanes, strict=True):
         cell = quote(column.name)
-        if lane is Lane.EXACT:
-            pins += ["0", "0", "0.0", "x''"]
-            cells += _exact_cells(cell)
-        else:
-            pins.append(_PINS[lane])
-            cells.append(cell)
-    sentinel = ", ".join(f"{pin} AS {quote(name)}" for pin, name in zip(pins, names, strict=True))
-    return f"SELECT {sentinel} UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
+        cells += _exact_cells(cell) if lane is Lane.EXACT else [cell]
+    sentinel = pinning(table, lanes, sentinel_rowid(partition))
+    return f"{sentinel} UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
+
+
+def pinning(table: Table, lanes: Lanes, rowid: int) -> str:
+    """The first row of a read: this rowid, and in each lane's columns a value of its type."""
+    pins = {ROWID: str(rowid)}
+    for position in range(len(table.carried)):
+        lane = lanes.lanes[position]
+        values = ("0", "0", "0.0", "x''") if lane is Lane.EXACT else (_PINS[lane],)
+        pins |= zip(lanes.frame_columns(position), values, strict=True)
+    return "SELECT " + ", ".join(f"{pin} AS {quote(name)}" for name, pin in pins.items())
 
 
 def _exact_cells(cell: str) -> list[str]:

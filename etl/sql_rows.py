@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from etl.model import Table
-from etl.sql import quote
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a walk in rowid order: the row from which, and the row that must come next."""
-
-    before: int | str
-    """A rowid, or SQL of one (no step where it is NULL)."""
-    after: int | None
-    """None: the next row is beyond `edge`, and the row at `edge`, if there is one, is `before` itself."""
-    edge: int
+from etl.lanes import Lanes
+from etl.model import MIN_ROWID, RowidRange, Table
+from etl.sql import pinning, quote
 
 
-def breaks(table: Table, steps: Sequence[Step]) -> str:
-    """In one row, how many of the steps a walk over the table in rowid order cannot make; 0 in any sound file."""
+def mark_rowid(window: RowidRange) -> int:
+    """A rowid outside the window, and not `sql.sentinel_rowid`: the mark of what `edges` brings."""
+    return -2 if window.first_rowid >= 0 else 1
+
+
+def edges(table: Table, lanes: Lanes, partitions: Sequence[RowidRange]) -> str:
+    """What the table's tree says of the edges of adjoining partitions, in the form of a read of theirs.
+
+    After the mark come, for the edge before the first partition and for each partition's end, in column `rowid`: the
+    greatest rowid up to it; then, for each again, the next rowid on a walk from that row (the row itself, where a
+    search does not find it). Both are NULL where there is none; other columns are NULL.
+    """
     rowid, name = quote(table.rowid_name), quote(table.name)
-    found = f"SELECT source.{rowid} FROM main.{name} AS source NOT INDEXED WHERE source.{rowid}"
-    walk = f"{found} >= step.r ORDER BY source.{rowid} LIMIT 1"
-    beyond = f"(ifnull(({walk} OFFSET 1) > step.edge, 1) AND (step.r = step.edge OR NOT EXISTS ({found} = step.edge)))"
-    after = f"CASE WHEN step.n IS NULL THEN {beyond} ELSE ({walk} OFFSET 1) IS step.n END"
-    rows = " UNION ALL ".join(
-        f"SELECT {step.before} AS r, {'NULL' if step.after is None else step.after} AS n, {step.edge} AS edge"
-        for step in steps
-    )
+    found = f"SELECT source.{rowid} FROM main.{name} AS source NOT INDEXED"
+    upward = f"ORDER BY source.{rowid} LIMIT 1"
+    search = f"{found} WHERE source.{rowid} >= before.r {upward}"
+    # Below the least rowid SQLite would compare with a real, which is that rowid.
+    values = ", ".join(f"({edge if edge >= MIN_ROWID else 'NULL'})" for edge in edge_rowids(partitions))
+    nulls = ", NULL" * (lanes.width - 1)
     return (
-        f"SELECT count(*) AS breaks FROM ({rows}) AS step "
-        f"WHERE step.r IS NOT NULL AND NOT (({walk}) IS step.r AND {after})"
+        f"WITH edge(e) AS (VALUES {values}), before(r) AS MATERIALIZED (SELECT ({found} WHERE source.{rowid} <= edge.e "
+        f"ORDER BY source.{rowid} DESC LIMIT 1) FROM edge) "
+        f"{pinning(table, lanes, mark_rowid(partitions[0]))} UNION ALL SELECT before.r{nulls} FROM before UNION ALL "
+        f"SELECT CASE WHEN before.r IS NULL THEN ({found} {upward}) WHEN ({search}) IS before.r "
+        f"THEN ({search} OFFSET 1) ELSE before.r END{nulls} FROM before"
     )
 
 
-def last_rowid_before(table: Table, rowid: int) -> str:
-    """SQL of the greatest rowid below this one; NULL where there is none."""
-    name = quote(table.rowid_name)
-    return f"(SELECT max({name}) FROM {quote(table.name)} WHERE {name} < {rowid})"
+def edge_rowids(partitions: Sequence[RowidRange]) -> list[int]:
+    """The last rowid before the partitions, and the last one of each."""
+    return [partitions[0].first_rowid - 1, *(partition.last_rowid for partition in partitions)]
 
 
 def first_rowid(table: Table) -> str:

@@ -1,51 +1,43 @@
-"""The walk over the source's rows that many range reads make together: each step of it can be asked for.
+"""The walk over the source's rows that many range reads make together: at each read's edges it is held to the tree.
 
 In a sound file ranges that adjoin bring every row. In a damaged one a wrong key inside the B-tree sends the search for
-a range's beginning astray, or ends a range early, and rows between two reads are skipped without an error. So the
-reads' ends are joined: from the last row of one, the very next row must be the first of the following one.
+a range's beginning astray, or ends a range early, and rows between two reads are skipped without an error. So at each
+edge the last row that was read must be the last one there is, and from it the very next must be the first one read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from etl import sql_rows
-from etl.model import RowidRange, Table
+from etl import sql, sql_rows
+from etl.lanes import ROWID
+from etl.model import RowidRange
 
 
-class Walk:
-    """How far the reads have come; they are ascending, mostly one after the other."""
+def without_edges(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange]) -> list[pa.RecordBatch] | None:
+    """The batches of rows, or None where they and what `sql_rows.edges` brought among them do not fit together.
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._read_to: int | None = None
-        self._last_row: int | None = None
+    Each batch is ascending, and of one query; a query's first row is its sentinel or its mark.
+    """
+    mark = sql_rows.mark_rowid(partitions[0])
+    rows = [batch for batch in batches if batch.num_rows and batch.column(ROWID)[0].as_py() != mark]
+    (tree,) = (batch for batch in batches if batch.num_rows and batch.column(ROWID)[0].as_py() == mark)
+    whole = RowidRange(partitions[0].first_rowid, partitions[-1].last_rowid)
+    found = tree.column(ROWID).to_pylist()[1:]
+    count = len(partitions) + 1
+    befores = [rowid if rowid is not None and rowid >= whole.first_rowid else None for rowid in found[:count]]
+    afters = [rowid if rowid is not None and rowid <= whole.last_rowid else None for rowid in found[count:]]
+    ends = [end for batch in rows if (end := _ends(batch, sql.sentinel_rowid(whole)))]
+    edges = sql_rows.edge_rowids(partitions)
+    read_before = [max((last for _, last in ends if last <= edge), default=None) for edge in edges]
+    read_after = [min((first for first, _ in ends if first > edge), default=None) for edge in edges]
+    return rows if (befores, afters) == (read_before, read_after) else None
 
-    def steps(
-        self, partitions: Sequence[RowidRange], rowids: npt.NDArray[np.int64], *, anew: bool = False
-    ) -> list[sql_rows.Step]:
-        """The steps between the rows before the partitions, each partition's rows, and the end of the last one.
 
-        `rowids` are those read, ascending by partition, perhaps with others that lie in none. With `anew` the row
-        before is asked for: a live source may have lost the one that was read last.
-        """
-        whole = RowidRange(partitions[0].first_rowid, partitions[-1].last_rowid)
-        before: int | str = sql_rows.last_rowid_before(self._table, whole.first_rowid)
-        if self._read_to == whole.first_rowid - 1 and self._last_row is not None and not anew:
-            before = self._last_row
-        steps = []
-        for partition in partitions:
-            inside = rowids[(rowids >= partition.first_rowid) & (rowids <= partition.last_rowid)]
-            if len(inside):
-                steps.append(sql_rows.Step(before, int(inside[0]), partition.first_rowid))
-                before = int(inside[-1])
-        return [*steps, sql_rows.Step(before, None, whole.last_rowid)]
-
-    def advance(self, steps: Sequence[sql_rows.Step]) -> None:
-        """Takes in that these steps were made."""
-        end = steps[-1]
-        self._read_to = end.edge
-        self._last_row = end.before if isinstance(end.before, int) else None
+def _ends(batch: pa.RecordBatch, sentinel: int) -> tuple[int, int] | None:
+    """A batch's first and last rowid, the sentinel aside."""
+    rowids = batch.column(ROWID)
+    start = int(rowids[0].as_py() == sentinel)
+    return (rowids[start].as_py(), rowids[-1].as_py()) if batch.num_rows > start else None

@@ -98,13 +98,13 @@ def test_a_dense_table_is_read_once_in_few_calls(
     fill(workplace, ROWS)
     reads, most = Reads(monkeypatch), batches(environ, ROWS)
     assert migrate(environ) == 0
-    assert reads.rows(of_cells=True) == ROWS + sum(reads.queries)
+    # A query a partition and one for their edges; a row of the reader's own for each, and two for each edge.
+    assert reads.rows(of_cells=True) == ROWS + 3 * sum(reads.queries)
     assert len(reads.queries) == most
-    # Beside each one asks whether its rows adjoin; one weighs the first batch, whose density nobody knows yet, and at
-    # most every second is sampled.
-    assert len(reads.tables) <= 2 * most + 1 + math.ceil(most / 2)
-    # The first batch's rows with one sentinel, and a row for each question and each sample.
-    assert reads.rows(of_cells=False) <= budget.BATCH_ROWS + 1 + 2 * most
+    # Beside them one weighs the first batch, whose density nobody knows yet, and at most every second is sampled.
+    assert len(reads.tables) <= most + 1 + math.ceil(most / 2)
+    # The first batch's rows with one sentinel, and a row a sample.
+    assert reads.rows(of_cells=False) <= budget.BATCH_ROWS + 1 + most
 
 
 @pytest.mark.usefixtures("patient")
