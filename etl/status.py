@@ -114,8 +114,10 @@ def _of_verification(found: Mapping[str, Any] | None) -> str:
         return "never"
     moment = found.get("finished_at")
     said = [str(found.get("outcome", "done"))]
-    said += [f"{found[name]} {name}" for name in ("differences",) if name in found]
-    said += [f"exit code {found['exit_code']}"] if "exit_code" in found else []
+    said += [f"{count:,} {kind}" for kind, count in found.get("differences", {}).items()]
+    said += (
+        ["bounded"] if any(found.get("scope", {}).get(name) for name in ("shards", "since", "sample_percent")) else []
+    )
     return ", ".join(said) + (f", {_moment(moment)}" if isinstance(moment, str) else "")
 
 

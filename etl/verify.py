@@ -18,6 +18,7 @@ from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.model import RowidRange
+from etl.monitoring import state
 from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
 from etl.verification.audit import Audit, Stopped
@@ -155,7 +156,7 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         said = verdict.as_json()
         observe.event("verified", **said)
         observe.event("end", exit_code=verdict.exit_code)
-        _leave_word(settings.SHARD_DIR, said)
+        _leave_word(settings, said)
         return verdict
 
 
@@ -186,13 +187,11 @@ def _carry_over(first: Findings, last: Findings) -> None:
     last.notes += [note for note in first.notes if note.kind == "file" and note not in last.notes]
 
 
-def _leave_word(shard_dir: Path, said: dict[str, Any]) -> None:
+def _leave_word(settings: Settings, said: dict[str, Any]) -> None:
     """Leaves the outcome beside the shards, for whoever asks after the last verification."""
-    path = shard_dir / "verify.json"
-    temporary = path.with_suffix(".tmp")
+    path = state.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
     try:
-        temporary.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
-        temporary.replace(path)
+        state.replace(path, json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogateescape"), 0o600)
     except OSError as error:
         raise EtlError(f"{path}: cannot be written ({error.strerror}); mend the cause and run again") from None
 

@@ -1,14 +1,17 @@
 """python -m etl.status: during a run, after it, after its death, before the first and without the source."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from etl import status
+from etl import status, verify
+from etl.verification.scope import Scope
 from tests.commands import everything, ran
 from tests.completeness import faults_of, ledger, manifest
 from tests.faults import fail, hang, hang_up, start, struck
@@ -202,18 +205,25 @@ def test_a_shard_that_another_program_has_open_is_read_with_its_wal(workplace: W
     assert (found["rows"], found["lag_rows"], found["notes"]) == (ROWS + 100, 0, [])
 
 
-def test_a_verification_is_shown_and_one_of_another_table_is_not(workplace: Workplace) -> None:
+def test_the_last_verification_is_shown_with_what_it_found(workplace: Workplace) -> None:
     environ = workplace.environ()
     workplace.populate(10)
-    assert migrate(environ) == 0
-    path = workplace.shards / "verify.json"
-    said = {"finished_at": "2026-01-02T03:04:05+00:00", "outcome": "differences", "differences": 3, "exit_code": 4}
-    path.write_text(json.dumps(said))
-    assert told(environ)["verification"] == said
-    assert "differences, 3 differences, exit code 4, 2026-01-02 03:04:05 UTC" in asked(environ).out
-    path.write_text(json.dumps(said | {"table": "goods"}))
-    assert told(environ)["verification"] is None
-    path.write_text("noise")
+    workplace.script("CREATE TABLE goods (k TEXT)", "INSERT INTO goods VALUES ('a')")
+    other = workplace.environ(TABLE_NAME="goods")
+    assert migrate(environ) == migrate(other) == 0
+    assert "last verification: never" in asked(environ).out
+    assert verify.run(environ) == 0
+    assert "last verification: equal, 20" in asked(environ).out
+    assert told(other)["verification"] is None
+    with closing(sqlite3.connect(shard_files(environ)[0])) as shard:
+        shard.execute("DELETE FROM clients")
+        shard.commit()
+    assert verify.run(environ, scope=Scope(shards=frozenset({0}))) == 4
+    found = told(environ)["verification"]
+    assert (found["outcome"], found["exit_code"]) == ("different", 4)
+    assert f"different, {found['differences']['missing']} missing" in asked(environ).out
+    assert "bounded" in asked(environ).out
+    (workplace.shards / "clients_verify.json").write_text("noise")
     assert "verify again" in asked(environ).out
 
 

@@ -37,7 +37,7 @@ def test_sound_shards_are_equal_and_stay_as_they_are(migrated: dict[str, str], v
     assert (said["exit_code"], said["outcome"], said["differences"], said["notes"]) == (0, "equal", {}, [])
     assert (said["source_rows"], said["shard_rows"], said["shards"], said["windows"]) == (ROWS, ROWS, 4, ROWS // 100)
     assert {path: state.digest for path, state in snapshot(shard_files(migrated)).items()} == before
-    assert json.loads(Path(migrated["SHARD_DIR"], "verify.json").read_text())["outcome"] == "equal"
+    assert json.loads(Path(migrated["SHARD_DIR"], "clients_verify.json").read_text())["outcome"] == "equal"
 
 
 def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], verify: Verifier) -> None:

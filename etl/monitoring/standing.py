@@ -42,7 +42,7 @@ class Standing:
     lag_rows: int | None = None
     """Rows of the source above the last one that every shard has; rowids, an upper bound, where there are many."""
     verification: dict[str, Any] | None = None
-    """What `verify.json` says."""
+    """What the last one left."""
     notes: list[str] = field(default_factory=list)
     """What could not be found out, and why."""
 
@@ -114,7 +114,7 @@ def _lag_rows(settings: Settings, standing: Standing, last_rowid: int | None) ->
 
 
 def _verification(settings: Settings, standing: Standing) -> dict[str, Any] | None:
-    path = settings.SHARD_DIR / "verify.json"
+    path = state.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
     if not path.is_file():
         return None
     try:
@@ -124,4 +124,4 @@ def _verification(settings: Settings, standing: Standing) -> dict[str, Any] | No
     if not isinstance(given, dict):
         standing.notes.append(f"{path}: expected what the last verification wrote, found no JSON; verify again")
         return None
-    return given if given.get("table", settings.TABLE_NAME) == settings.TABLE_NAME else None
+    return given

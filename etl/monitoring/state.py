@@ -81,6 +81,11 @@ def path_of(shard_dir: Path, table: str) -> Path:
     return shard_dir / f"{table.replace('/', '%2F')}_status.json"
 
 
+def verification_path(shard_dir: Path, table: str) -> Path:
+    """Where the last verification of a table leaves its outcome."""
+    return shard_dir / f"{table.replace('/', '%2F')}_verify.json"
+
+
 def write(path: Path, state: State) -> None:
     """Replaces the file in one step. It is not synced: no promise rests on it."""
     replace(path, json.dumps(asdict(state), ensure_ascii=False).encode("utf-8", "surrogateescape"), 0o600)
