@@ -1,4 +1,4 @@
-"""docs/ is executed: commands, Python, Go, SQL and the cron line; its picture and its tables are held to the code."""
+"""docs/ is executed: commands, Python, Go, SQL and the cron line; its pictures and its tables are held to the code."""
 
 import ast
 import contextlib
@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -147,31 +147,50 @@ def test_each_exit_code_has_its_line() -> None:
 
 
 def modules() -> dict[str, ast.Module]:
+    """Each module of the package and its packages by its dotted name, those of etl/ itself first."""
+    paths = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py") if path.stem != "__main__")
+    names = {path.parent if path.stem == "__init__" else path.with_suffix(""): path for path in paths}
     return {
-        path.stem: ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted((REPOSITORY / "etl").glob("*.py"))
-        if not path.stem.startswith("__")
+        ".".join(name.parts): ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
+        for name, path in sorted(names.items(), key=lambda each: (len(each[0].parts), each[0]))
+    }
+
+
+def packages(names: Iterable[str]) -> dict[str, list[str]]:
+    """The modules of each package."""
+    return {
+        package: [name for name in names if name.rpartition(".")[0] == package]
+        for package in sorted(name for name in names if (REPOSITORY / name.replace(".", "/")).is_dir())
     }
 
 
 def imports(tree: ast.Module) -> set[str]:
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "etl":
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("etl."):
-            found.add((node.module or "").removeprefix("etl."))
-    return found
+    return {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in (node.module or "", *(f"{node.module}.{each.name}" for each in node.names))
+    }
 
 
-def test_the_picture_joins_modules_that_know_each_other() -> None:
+def drawn(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The arrows. A box is a module of its picture's package, which a comment names, or else of etl/, or of any other."""
+    for block in blocks("how-it-works.md", "mermaid"):
+        package = (re.findall(r"^ +%% (\S+)$", block, re.MULTILINE) or ["etl"])[0]
+
+        def named(box: str, package: str = package) -> str:
+            box = re.split(r"\W", box)[0]
+            known = [name for name in (f"{package}.{box}", f"etl.{box}") if name in names]
+            return next(iter(known + [name for name in names if name.endswith(f".{box}")]), box)
+
+        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE):
+            yield named(left), named(right)
+
+
+def test_the_pictures_join_modules_that_know_each_other() -> None:
     trees = modules()
-    arrows = [
-        (re.split(r"\W", left)[0], re.split(r"\W", right)[0])
-        for block in blocks("how-it-works.md", "mermaid")
-        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE)
-    ]
-    assert len(arrows) > 30
+    arrows = list(drawn(trees))
+    assert len(arrows) > 60
     for left, right in arrows:
         files = {name for name in (left, right) if name.isupper()}
         assert {left, right} - files <= trees.keys(), f"{left} --> {right}: no such module in etl/"
@@ -180,10 +199,28 @@ def test_the_picture_joins_modules_that_know_each_other() -> None:
         )
 
 
-def test_the_table_of_modules_is_their_docstrings() -> None:
-    rows = [f"| `{name}` | {_summary(tree)} |" for name, tree in modules().items()]
-    table = "\n".join(["| module | |", "|---|---|", *rows])
-    assert table in text("how-it-works.md"), f"docs/how-it-works.md should end with this table:\n{table}"
+def test_the_pictures_have_at_least_half_of_each_package() -> None:
+    trees = modules()
+    boxes = {box for ends in drawn(trees) for box in ends}
+    for package, members in packages(trees).items():
+        small = {*members} - packages(trees).keys() - boxes
+        assert len(small) <= len(members) / 2, f"docs/how-it-works.md lacks, of {package}: {sorted(small)}"
+
+
+def test_the_tables_of_modules_are_their_docstrings() -> None:
+    trees = modules()
+    parts = []
+    for package, members in packages(trees).items():
+        rows = [
+            f"| `{name.rpartition('.')[2]}` | {_summary(trees[name])} |"
+            for name in sorted(members)
+            if name not in packages(trees)
+        ]
+        title = f"### `{package}`\n\n{_summary(trees[package])}"
+        parts.append("\n".join([title, "", "| module | |", "|---|---|", *rows]))
+    tables = "\n\n".join(parts) + "\n"
+    found = text("how-it-works.md").partition("## Modules\n\n")[2]
+    assert found == tables, f"docs/how-it-works.md should end with this after '## Modules':\n{tables}"
 
 
 def _summary(tree: ast.Module) -> str:
