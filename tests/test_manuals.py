@@ -174,7 +174,7 @@ def imports(tree: ast.Module) -> set[str]:
 
 
 def drawn(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The arrows. A box is a module of its picture's package, which a comment names, or else of etl/, or of any other."""
+    """The arrows. A box is a module of its picture's package, named in a comment, or else of etl/, or of any other."""
     for block in blocks("how-it-works.md", "mermaid"):
         package = (re.findall(r"^ +%% (\S+)$", block, re.MULTILINE) or ["etl"])[0]
 
