@@ -112,23 +112,27 @@ def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
 # -- operations --------------------------------------------------------------------------------------------------------
 
 
-def cron_command() -> str:
+def cron_command(place: Path, command: str) -> str:
+    """The line of the cron table that runs the command, for that place."""
     (block,) = blocks("operations.md", "cron")
-    (line,) = [line for line in block.splitlines() if line.startswith("7 * * * * ")]
+    (line,) = [line for line in block.splitlines() if command in line]
     assert "%" not in line, "cron takes it for a line's end"
-    return line.removeprefix("7 * * * * ")
+    return re.sub(r"^(\S+ ){5}", "", line).replace("/srv/clients", str(place))
 
 
-def test_the_cron_line_is_silent_unless_a_run_failed(place: Path, tmp_path: Path) -> None:
-    command = cron_command().replace("/srv/clients", str(place))
+def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path: Path) -> None:
+    migrate, verify = (cron_command(place, command) for command in ("etl.migrate", "etl.verify"))
     (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    assert shell(tmp_path, command) == Outcome(0, "", "")
+    assert shell(tmp_path, migrate) == shell(tmp_path, verify) == Outcome(0, "", "")
     with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00"):
-        assert shell(tmp_path, command) == Outcome(3, "", ""), "another run at work is no fault"
+        assert shell(tmp_path, migrate) == Outcome(3, "", ""), "another run at work is no fault"
+        unproved = shell(tmp_path, verify)
+        assert (unproved.code, "is at work here" in unproved.out) == (3, True)
     (place / ".env").write_text("SOURCE_DB=nowhere.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    failed = shell(tmp_path, command)
-    assert failed.code == 2
-    assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
+    for command in (migrate, verify):
+        failed = shell(tmp_path, command)
+        assert failed.code == 2
+        assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
 
 
 def test_each_exit_code_has_its_line() -> None:
