@@ -135,6 +135,14 @@ def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path
         assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
 
 
+def test_the_fields_of_a_verification_are_those_it_leaves(place: Path) -> None:
+    said = json.loads(shell(place, "SOURCE_DB=demo/clients.db SHARD_DIR=demo/shards python -m etl.verify --json").out)
+    (told,) = re.findall(
+        r"^For programs there is `--json`: (.*?)\sSHARD_DIR", text("operations.md"), re.MULTILINE | re.DOTALL
+    )
+    assert re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told, flags=re.DOTALL)) == list(said)
+
+
 def test_each_exit_code_has_its_line() -> None:
     codes = {
         int(code)
