@@ -114,10 +114,7 @@ def _of_verification(found: Mapping[str, Any] | None) -> str:
         return "never"
     moment = found.get("finished_at")
     said = [str(found.get("outcome", "done"))]
-    counts, scope = found.get("differences"), found.get("scope")
-    said += [f"{count:,} {kind}" for kind, count in counts.items()] if isinstance(counts, dict) else []
-    if isinstance(scope, dict) and any(value is not None for name, value in scope.items() if name != "quick"):
-        said.append("of a part only")
+    said += [f"{found[name]} {name}" for name in ("differences",) if name in found]
     said += [f"exit code {found['exit_code']}"] if "exit_code" in found else []
     return ", ".join(said) + (f", {_moment(moment)}" if isinstance(moment, str) else "")
 

@@ -155,7 +155,7 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         said = verdict.as_json()
         observe.event("verified", **said)
         observe.event("end", exit_code=verdict.exit_code)
-        _leave_word(settings.SHARD_DIR, {"table": settings.TABLE_NAME, **said})
+        _leave_word(settings.SHARD_DIR, said)
         return verdict
 
 
