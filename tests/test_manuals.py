@@ -138,7 +138,7 @@ def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path
 def test_the_fields_of_a_verification_are_those_it_leaves(place: Path) -> None:
     said = json.loads(shell(place, "SOURCE_DB=demo/clients.db SHARD_DIR=demo/shards python -m etl.verify --json").out)
     (told,) = re.findall(
-        r"^For programs there is `--json`: (.*?)\sSHARD_DIR", text("operations.md"), re.MULTILINE | re.DOTALL
+        r"^For programs there is `--json`: (.*?)\s`SHARD_DIR/", text("operations.md"), re.MULTILINE | re.DOTALL
     )
     assert re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told, flags=re.DOTALL)) == list(said)
 
