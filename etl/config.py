@@ -23,8 +23,14 @@ def _names(text: object) -> object:
 
 
 def _filled(text: object) -> object:
-    if isinstance(text, str) and not text.strip():
-        raise ValueError("empty")
+    if isinstance(text, str) and (not text.strip() or "\0" in text):
+        raise ValueError("no path")
+    return text
+
+
+def _name(text: object) -> object:
+    if isinstance(text, str) and (not text or "\0" in text):
+        raise ValueError("no name")  # SQLite and the file system would take it for what stands before the zero byte
     return text
 
 
@@ -36,6 +42,7 @@ def _path_unless_empty(text: object) -> object:
     return None if text == "" else _filled(text)
 
 
+Name = Annotated[str, BeforeValidator(_name)]
 FilledPath = Annotated[Path, BeforeValidator(_filled)]
 
 
@@ -51,7 +58,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, extra="ignore")
 
     SOURCE_DB: FilledPath = _setting(Path("clients.db"), "source SQLite file, opened read-only", "a path")
-    TABLE_NAME: str = _setting("clients", "table to migrate", "a name", min_length=1)
+    TABLE_NAME: Name = _setting("clients", "table to migrate", "a name")
     SHARD_DIR: FilledPath = _setting(Path("/shards"), "where shards, ledger and manifest live", "a path")
     LOG_DIR: FilledPath = _setting(Path("./tmp"), "JSON logs go to LOG_DIR/logs", "a path")
     NUM_SHARDS: int = _setting(10, "hash shards", "a whole number from 1 to 4096", ge=1, le=4096)
@@ -78,7 +85,7 @@ class Settings(BaseSettings):
         gt=0,
         le=1440,
     )
-    SHARD_KEY: str = _setting("MOBILE_NUMBER", "column that decides the shard", "a name", min_length=1)
+    SHARD_KEY: Name = _setting("MOBILE_NUMBER", "column that decides the shard", "a name")
     INDEX_COLUMNS: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = _setting(
         ("INN", "MOBILE_NUMBER", "SNILS", "ИНН", "СНИЛС"),
         "indexed on every shard where the column exists, as `idx_<table>_<column>`",

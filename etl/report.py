@@ -130,7 +130,7 @@ def main(
 
     Needs the notebooks extra: pip install 'shard-migrate[notebooks]'. Reads the shards and writes that page alone.
 
-    Example: SHARD_DIR=demo/shards python -m etl.report
+    Example: SHARD_DIR=shards python -m etl.report
     """
     stand_in_for_closed_streams()
     raise typer.Exit(run(os.environ, Path(".env")))

@@ -67,6 +67,8 @@ class Survey:
         if sample.most > budget.LARGE_ROW_BYTES:
             self._has_large_rows = True
             return (yield from self._weighed(rest))
+        if sample.rows * _SAMPLE_STEP < DENSE * ahead.span:
+            return (yield from self._weighed(rest))  # the batch before was dense, what comes is not
         fitting_rows = int(budget.BATCH_BYTES / (sample.bytes / max(1, sample.rows) + self._overhead))
         window_rows = min(self._window_rows, fitting_rows)
         per_batch = min(self._windows_per_batch, fitting_rows // window_rows)

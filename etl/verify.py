@@ -52,7 +52,7 @@ class Verdict:
         return 0 if self.last.findings.is_equal else DIFFERENT
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; the README has the fields."""
+        """For machines; docs/operations.md has the fields."""
         first, scope = self.first, self.scope
         return {
             "outcome": "different" if self.exit_code else "equal",

@@ -14,10 +14,10 @@ FAULTS = {"_fault", "_unreadable_lines"}
 
 
 def templates() -> dict[str, str]:
-    """Each message with … for what varies, and the file it is in."""
+    """Each message with … for what varies, and the file it is in, from etl/ on."""
     return {
-        text: path.name
-        for path in sorted((REPOSITORY / "etl").glob("*.py"))
+        text: str(path.relative_to(REPOSITORY / "etl"))
+        for path in sorted((REPOSITORY / "etl").rglob("*.py"))
         for text in _of(path)
         if re.search(r"\w{3}", text)
     }

@@ -19,7 +19,9 @@ from tests.workplace import REPOSITORY, Workplace, migrate
 
 def test_every_module_that_is_a_command_is_in_the_list() -> None:
     sources = {
-        module.name: Path(etl.__path__[0]) / f"{module.name}.py" for module in pkgutil.iter_modules(etl.__path__)
+        module.name: Path(etl.__path__[0]) / f"{module.name}.py"
+        for module in pkgutil.iter_modules(etl.__path__)
+        if not module.ispkg
     }
     commands = {name for name, path in sources.items() if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
     assert commands - {"__main__"} == set(COMMANDS)

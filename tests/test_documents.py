@@ -38,6 +38,13 @@ def test_the_readmes_commands_install_with_the_constraints() -> None:
     assert all("-c constraints.txt" in command for command in commands.values())
 
 
+def test_every_link_to_a_file_leads_there() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text("utf-8"))]
+    assert len(links) > 5
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_the_constraints_name_exact_versions_and_no_addresses() -> None:
     lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)

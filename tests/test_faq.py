@@ -40,5 +40,6 @@ def test_the_messages_are_found_in_every_form_they_are_written_in() -> None:
     found = templates()
     assert found["…: made under other settings: …; set them back, or choose an empty SHARD_DIR"] == "shard.py"
     assert found["the row … is too big to be read"] == "source.py", "given to a method that adds the place"
+    assert found["--shard …: expected one of …..…; see NUM_SHARDS"] == "verification/scope.py", "in a package"
     assert found["…=…: expected …"] == "config.py", "a line of several"
-    assert len(found) > 50
+    assert len(found) > 75

@@ -1,4 +1,4 @@
-"""docs/ is executed: commands, Python, Go, SQL and the cron line; its picture and its tables are held to the code."""
+"""docs/ is executed: commands, Python, Go, SQL and the cron line; its pictures and its tables are held to the code."""
 
 import ast
 import contextlib
@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,23 +112,35 @@ def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
 # -- operations --------------------------------------------------------------------------------------------------------
 
 
-def cron_command() -> str:
+def cron_command(place: Path, command: str) -> str:
+    """The line of the cron table that runs the command, for that place."""
     (block,) = blocks("operations.md", "cron")
-    (line,) = [line for line in block.splitlines() if line.startswith("7 * * * * ")]
+    (line,) = [line for line in block.splitlines() if command in line]
     assert "%" not in line, "cron takes it for a line's end"
-    return line.removeprefix("7 * * * * ")
+    return re.sub(r"^(\S+ ){5}", "", line).replace("/srv/clients", str(place))
 
 
-def test_the_cron_line_is_silent_unless_a_run_failed(place: Path, tmp_path: Path) -> None:
-    command = cron_command().replace("/srv/clients", str(place))
+def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path: Path) -> None:
+    migrate, verify = (cron_command(place, command) for command in ("etl.migrate", "etl.verify"))
     (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    assert shell(tmp_path, command) == Outcome(0, "", "")
+    assert shell(tmp_path, migrate) == shell(tmp_path, verify) == Outcome(0, "", "")
     with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00"):
-        assert shell(tmp_path, command) == Outcome(3, "", ""), "another run at work is no fault"
+        assert shell(tmp_path, migrate) == Outcome(3, "", ""), "another run at work is no fault"
+        unproved = shell(tmp_path, verify)
+        assert (unproved.code, "is at work here" in unproved.out) == (3, True)
     (place / ".env").write_text("SOURCE_DB=nowhere.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    failed = shell(tmp_path, command)
-    assert failed.code == 2
-    assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
+    for command in (migrate, verify):
+        failed = shell(tmp_path, command)
+        assert failed.code == 2
+        assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
+
+
+def test_the_fields_of_a_verification_are_those_it_leaves(place: Path) -> None:
+    said = json.loads(shell(place, "SOURCE_DB=demo/clients.db SHARD_DIR=demo/shards python -m etl.verify --json").out)
+    (told,) = re.findall(
+        r"^For programs there is `--json`: (.*?)\s`SHARD_DIR/", text("operations.md"), re.MULTILINE | re.DOTALL
+    )
+    assert re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told, flags=re.DOTALL)) == list(said)
 
 
 def test_each_exit_code_has_its_line() -> None:
@@ -147,31 +159,50 @@ def test_each_exit_code_has_its_line() -> None:
 
 
 def modules() -> dict[str, ast.Module]:
+    """Each module of the package and its packages by its dotted name, those of etl/ itself first."""
+    paths = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py") if path.stem != "__main__")
+    names = {path.parent if path.stem == "__init__" else path.with_suffix(""): path for path in paths}
     return {
-        path.stem: ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted((REPOSITORY / "etl").glob("*.py"))
-        if not path.stem.startswith("__")
+        ".".join(name.parts): ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
+        for name, path in sorted(names.items(), key=lambda each: (len(each[0].parts), each[0]))
+    }
+
+
+def packages(names: Iterable[str]) -> dict[str, list[str]]:
+    """The modules of each package."""
+    return {
+        package: [name for name in names if name.rpartition(".")[0] == package]
+        for package in sorted(name for name in names if (REPOSITORY / name.replace(".", "/")).is_dir())
     }
 
 
 def imports(tree: ast.Module) -> set[str]:
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "etl":
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("etl."):
-            found.add((node.module or "").removeprefix("etl."))
-    return found
+    return {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for name in (node.module or "", *(f"{node.module}.{each.name}" for each in node.names))
+    }
 
 
-def test_the_picture_joins_modules_that_know_each_other() -> None:
+def drawn(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The arrows. A box is a module of its picture's package, named in a comment, or else of etl/, or of any other."""
+    for block in blocks("how-it-works.md", "mermaid"):
+        package = (re.findall(r"^ +%% (\S+)$", block, re.MULTILINE) or ["etl"])[0]
+
+        def named(box: str, package: str = package) -> str:
+            box = re.split(r"\W", box)[0]
+            known = [name for name in (f"{package}.{box}", f"etl.{box}") if name in names]
+            return next(iter(known + [name for name in names if name.endswith(f".{box}")]), box)
+
+        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE):
+            yield named(left), named(right)
+
+
+def test_the_pictures_join_modules_that_know_each_other() -> None:
     trees = modules()
-    arrows = [
-        (re.split(r"\W", left)[0], re.split(r"\W", right)[0])
-        for block in blocks("how-it-works.md", "mermaid")
-        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE)
-    ]
-    assert len(arrows) > 30
+    arrows = list(drawn(trees))
+    assert len(arrows) > 60
     for left, right in arrows:
         files = {name for name in (left, right) if name.isupper()}
         assert {left, right} - files <= trees.keys(), f"{left} --> {right}: no such module in etl/"
@@ -180,10 +211,28 @@ def test_the_picture_joins_modules_that_know_each_other() -> None:
         )
 
 
-def test_the_table_of_modules_is_their_docstrings() -> None:
-    rows = [f"| `{name}` | {_summary(tree)} |" for name, tree in modules().items()]
-    table = "\n".join(["| module | |", "|---|---|", *rows])
-    assert table in text("how-it-works.md"), f"docs/how-it-works.md should end with this table:\n{table}"
+def test_the_pictures_have_at_least_half_of_each_package() -> None:
+    trees = modules()
+    boxes = {box for ends in drawn(trees) for box in ends}
+    for package, members in packages(trees).items():
+        small = {*members} - packages(trees).keys() - boxes
+        assert len(small) <= len(members) / 2, f"docs/how-it-works.md lacks, of {package}: {sorted(small)}"
+
+
+def test_the_tables_of_modules_are_their_docstrings() -> None:
+    trees = modules()
+    parts = []
+    for package, members in packages(trees).items():
+        rows = [
+            f"| `{name.rpartition('.')[2]}` | {_summary(trees[name])} |"
+            for name in sorted(members)
+            if name not in packages(trees)
+        ]
+        title = f"### `{package}`\n\n{_summary(trees[package])}"
+        parts.append("\n".join([title, "", "| module | |", "|---|---|", *rows]))
+    tables = "\n\n".join(parts) + "\n"
+    found = text("how-it-works.md").partition("## Modules\n\n")[2]
+    assert found == tables, f"docs/how-it-works.md should end with this after '## Modules':\n{tables}"
 
 
 def _summary(tree: ast.Module) -> str:

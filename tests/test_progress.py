@@ -15,7 +15,7 @@ import pytest
 from tests.test_log import events
 from tests.workplace import REPOSITORY, Workplace, migrate, shard_files
 
-ROWS = 300_000
+ROWS = 600_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PERCENT = re.compile(r"(load|index|done)\s.*?(\d+\.\d) %")
 NEEDED = ("rows", "rows/s", "B", "windows in flight", "memory")

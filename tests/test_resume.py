@@ -32,7 +32,7 @@ from tests.workplace import (
 ROWS = 60_000
 MANY_WINDOWS = {"BATCH_SIZE": 100, "READERS": 1}
 # A transaction holds tens of thousands of a shard's rows: this many rows in so few shards make several.
-MANY_ROWS = 300_000
+MANY_ROWS = 600_000
 MANY_COMMITS = {"NUM_SHARDS": 2, "RESERVED_SHARD": 2, "BATCH_SIZE": 500, "READERS": 1}
 KILLS = 7
 
