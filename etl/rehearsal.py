@@ -8,7 +8,7 @@ from contextlib import closing
 import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 
-from etl import sql
+from etl import sql, sql_ledger
 from etl.errors import Refused
 from etl.model import Index, Table
 
@@ -22,7 +22,7 @@ def rehearse(table: Table, indexes: Sequence[Index]) -> IndexedColumns:
     Raises Refused where a statement fails: with a collation or function that this SQLite has not, or with the name of
     an index that a shard has already.
     """
-    statements = [table.ddl, sql.CREATE_IDENTITY, sql.CREATE_WINDOWS, *(index.sql for index in indexes)]
+    statements = [table.ddl, sql_ledger.CREATE_IDENTITY, sql_ledger.CREATE_WINDOWS, *(index.sql for index in indexes)]
     with (
         closing(adbc_driver_sqlite.dbapi.connect(":memory:", autocommit=True)) as connection,
         closing(connection.cursor()) as cursor,

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
-from etl import sql, sql_census
+from etl import sql, sql_census, sql_ledger
 from etl.errors import EtlError, Refused
 from etl.model import Affinity, Column, Index, RowidRange, Table, folded
 
@@ -149,7 +149,7 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
 
 def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> str:
     """The CREATE TABLE text of an ordinary table; anything else is refused."""
-    if folded(name) in (sql.IDENTITY_TABLE, sql.WINDOWS_TABLE):
+    if folded(name) in (sql_ledger.IDENTITY_TABLE, sql_ledger.WINDOWS_TABLE):
         raise Refused(f"{place}: every shard has a table of that name of its own; rename the source's table")
     found = {row[0]: row[1:] for row in database.execute(_TABLES_AND_VIEWS)}
     kind, rootpage, ddl = found.get(name, ("", 0, None))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from etl import budget, sql, sql_rows
+from etl import budget, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
@@ -57,7 +57,7 @@ class Shard:
                 if not names and not self._has_pages():
                     return None  # a run was killed before its first commit here
                 self._check_identity(self._identity_in(connection, names))
-                islands = connection.execute(sql.SELECT_COVERAGE)
+                islands = connection.execute(sql_ledger.SELECT_COVERAGE)
                 coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
                 lacking = tuple(index for index in indexes if index.name not in names)
                 page_bytes = connection.pragma("page_size")
@@ -94,7 +94,8 @@ class Shard:
         return rows[0][0] if rows else None
 
     def _identity_in(self, connection: Connection, names: Collection[str]) -> Identity:
-        rows = connection.execute(sql.SELECT_IDENTITY) if {sql.IDENTITY_TABLE, sql.WINDOWS_TABLE} <= set(names) else []
+        is_ours = {sql_ledger.IDENTITY_TABLE, sql_ledger.WINDOWS_TABLE} <= set(names)
+        rows = connection.execute(sql_ledger.SELECT_IDENTITY) if is_ours else []
         if [len(row) for row in rows] != [len(fields(Identity))]:
             raise Refused(f"{self.path}: expected a shard of ours, found another database; move it away")
         return Identity(*rows[0])
@@ -115,7 +116,7 @@ class Shard:
     def windows_outside(self, coverage: Sequence[RowidRange]) -> list[LedgerLine]:
         """The ledger's lines that no range of the coverage holds."""
         with self.opened() as connection:
-            rows = connection.execute(sql.windows_outside(coverage))
+            rows = connection.execute(sql_ledger.windows_outside(coverage))
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
     def connect(self, *, cache_kib: int) -> Connection:
@@ -134,11 +135,11 @@ class Shard:
         connection.execute("BEGIN IMMEDIATE")
         if is_new:
             connection.execute(self._table.ddl)
-            connection.execute(sql.CREATE_IDENTITY)
-            connection.execute(sql.CREATE_WINDOWS)
+            connection.execute(sql_ledger.CREATE_IDENTITY)
+            connection.execute(sql_ledger.CREATE_WINDOWS)
             names = [field.name for field in fields(Identity)]
             row = dict(zip(names, astuple(self._identity), strict=True))
-            connection.executemany(sql.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
+            connection.executemany(sql_ledger.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
 
@@ -160,7 +161,7 @@ class Shard:
             if not self._has_pages():
                 self.begin(connection)
                 connection.execute("COMMIT")
-            rows: int = sum(rows for _, _, rows in connection.execute(sql.SELECT_COVERAGE))
+            rows: int = sum(rows for _, _, rows in connection.execute(sql_ledger.SELECT_COVERAGE))
             names = {name for (name,) in connection.execute(sql.SELECT_NAMES)}
             missing = [index for index in indexes if index.name not in names]
             small = rows <= budget.INDEXED_AT_ONCE_ROWS

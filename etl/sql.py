@@ -1,4 +1,4 @@
-"""All SQL text of the project: names quoted here, values bound or, where connectorx cannot bind, whole numbers."""
+"""SQL text of a load: names quoted here, values bound or, where connectorx cannot bind, whole numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Column, Index, Lane, RowidRange, Table, folded
 
-_PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
+PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
 _CARRIED_CLASSES = {
     Lane.INTEGER: "'null', 'integer'",
     Lane.REAL: "'null', 'real'",
@@ -39,7 +39,7 @@ def read(table: Table, lanes: Lanes, partition: RowidRange) -> str:
     cells = [quote(table.rowid_name)]
     for column, lane in zip(table.carried, lanes.lanes, strict=True):
         cell = quote(column.name)
-        cells += _exact_cells(cell) if lane is Lane.EXACT else [cell]
+        cells += exact_cells(cell) if lane is Lane.EXACT else [cell]
     sentinel = pinning(table, lanes, sentinel_rowid(partition))
     return f"{sentinel} UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
 
@@ -49,12 +49,13 @@ def pinning(table: Table, lanes: Lanes, rowid: int) -> str:
     pins = {ROWID: str(rowid)}
     for position in range(len(table.carried)):
         lane = lanes.lanes[position]
-        values = ("0", "0", "0.0", "x''") if lane is Lane.EXACT else (_PINS[lane],)
+        values = ("0", "0", "0.0", "x''") if lane is Lane.EXACT else (PINS[lane],)
         pins |= zip(lanes.frame_columns(position), values, strict=True)
     return "SELECT " + ", ".join(f"{pin} AS {quote(name)}" for name, pin in pins.items())
 
 
-def _exact_cells(cell: str) -> list[str]:
+def exact_cells(cell: str) -> list[str]:
+    """The four expressions that carry any cell: tag, integer, real, bytes."""
     tags = " ".join(f"WHEN '{storage_class}' THEN {tag}" for storage_class, tag in TAGS.items())
     return [
         f"CASE typeof({cell}) {tags} ELSE 0 END",
@@ -144,64 +145,6 @@ def _rows_of(table: Table, window: RowidRange) -> str:
     return f"FROM {quote(table.name)} AS source NOT INDEXED WHERE {rowid} BETWEEN {bounds}"
 
 
-# -- reading a shard ---------------------------------------------------------------------------------------------------
-
-MOST_EXACT_REAL = 2**53
-"""Every whole number up to here, of either sign, is a real exactly."""
-
-
-def scan_cells(column: str, kind: str) -> dict[str, str]:
-    """A column's result columns for a scan, by the pin that fixes the type of each: `kind` is the lane's name.
-
-    `number` is a NUMERIC column's integers and reals as reals; an integer that is none exactly is made a text, which
-    the pin refuses. In `exact`, four result columns carry any cell.
-    """
-    cell = quote(column)
-    if kind == "exact":
-        return dict(zip(_exact_cells(cell), ("0", "0", "0.0", "x''"), strict=True))
-    if kind == "number":
-        is_exact = f"{cell} BETWEEN {-MOST_EXACT_REAL} AND {MOST_EXACT_REAL}"
-        integer = f"iif({is_exact}, CAST({cell} AS REAL), CAST({cell} AS TEXT))"
-        return {f"CASE typeof({cell}) WHEN 'integer' THEN {integer} ELSE {cell} END": "0.0"}
-    return {cell: _PINS[Lane(kind)]}
-
-
-def scan(table: Table, cells: Sequence[tuple[str, str]], piece: RowidRange, *, where: str | None, limit: int) -> str:
-    """The cells (expression, pin) of a piece's rows as `c0`, `c1` …, in rowid order, after a row that pins the types.
-
-    The column `sentinel` is 1 in that row and 0 in the others. `limit` −1 means all rows.
-    """
-    pins = ", ".join(["1 AS sentinel", *(f"{pin} AS c{i}" for i, (_, pin) in enumerate(cells))])
-    expressions = ", ".join(["0 AS sentinel", *(f"{expression} AS c{i}" for i, (expression, _) in enumerate(cells))])
-    rowid = quote(table.rowid_name)
-    condition = f"{rowid} BETWEEN {piece.first_rowid} AND {piece.last_rowid}" + (f" AND {where}" if where else "")
-    return (
-        f"SELECT {pins} UNION ALL SELECT * FROM (SELECT {expressions} "
-        f"FROM {quote(table.name)} WHERE {condition} ORDER BY {rowid} LIMIT {limit})"
-    )
-
-
-def keys_from(table: Table, *, rows: int) -> str:
-    """The rowid and key of up to `rows` rows from the rowid `?1` on; −1 means all."""
-    rowid = quote(table.rowid_name)
-    return (
-        f"SELECT {rowid}, {quote(table.key.name)} FROM {quote(table.name)} WHERE {rowid} >= ?1 "
-        f"ORDER BY {rowid} LIMIT {rows}"
-    )
-
-
-def rowid_bounds(table: Table) -> str:
-    """The least and the greatest rowid, each found without a scan."""
-    rowid, name = quote(table.rowid_name), quote(table.name)
-    return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
-
-
-def count_keyless(table: Table) -> str:
-    """How many rows have a key that is NULL or nothing but the characters `?1`."""
-    key = quote(table.key.name)
-    return f"SELECT count(*) FROM {quote(table.name)} WHERE ifnull(trim(CAST({key} AS TEXT), ?1), '') = ''"
-
-
 # -- writing a shard ---------------------------------------------------------------------------------------------------
 
 
@@ -234,51 +177,10 @@ def _cell(parameter: int, *, exact: bool) -> str:
     )
 
 
-# -- the ledger --------------------------------------------------------------------------------------------------------
+# -- schemas -----------------------------------------------------------------------------------------------------------
 
-IDENTITY_TABLE = "_etl_identity"
-WINDOWS_TABLE = "_etl_windows"
-
-CREATE_IDENTITY = f"""CREATE TABLE {IDENTITY_TABLE} (
-    source TEXT NOT NULL,
-    source_table TEXT NOT NULL,
-    ddl_sha256 TEXT NOT NULL,
-    shard_key TEXT NOT NULL,
-    num_shards INTEGER NOT NULL,
-    reserved_shard INTEGER NOT NULL,
-    shard INTEGER NOT NULL,
-    format_version INTEGER NOT NULL
-)"""
-
-CREATE_WINDOWS = f"""CREATE TABLE {WINDOWS_TABLE} (
-    first_rowid INTEGER PRIMARY KEY,
-    last_rowid INTEGER NOT NULL CHECK (last_rowid >= first_rowid),
-    rows INTEGER NOT NULL,
-    run_id TEXT NOT NULL,
-    committed_at TEXT NOT NULL
-)"""
-
-INSERT_IDENTITY = f"INSERT INTO {IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_WINDOW = f"INSERT INTO {WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
-SELECT_IDENTITY = f"SELECT * FROM {IDENTITY_TABLE}"
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
 SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND type IN ('table', 'index')"
-SELECT_WINDOWS = f"SELECT first_rowid, last_rowid, rows FROM {WINDOWS_TABLE} ORDER BY first_rowid"
-
-SELECT_COVERAGE = f"""SELECT min(first_rowid), max(last_rowid), sum(rows) FROM (
-    SELECT *, sum(starts) OVER (ORDER BY first_rowid) AS island FROM (
-        SELECT *, first_rowid IS NOT lag(last_rowid) OVER (ORDER BY first_rowid) + 1 AS starts FROM {WINDOWS_TABLE}
-    )
-) GROUP BY island ORDER BY 1"""
-"""The ledger's windows with adjacent ones merged, and their rows."""
-
-
-def windows_outside(coverage: Sequence[RowidRange]) -> str:
-    """The ledger's lines that no range of the coverage holds: first_rowid, last_rowid, rows, run_id, committed_at."""
-    inside = " OR ".join(
-        f"(first_rowid >= {piece.first_rowid} AND last_rowid <= {piece.last_rowid})" for piece in coverage
-    )
-    return f"SELECT * FROM {WINDOWS_TABLE} WHERE NOT ({inside or '0'}) ORDER BY first_rowid"
 
 
 def indexed_columns(table: Table) -> str:
@@ -296,11 +198,6 @@ def delete_rows(table: Table, piece: RowidRange) -> str:
     """Deletes the rows of a range from a shard."""
     bounds = f"{piece.first_rowid} AND {piece.last_rowid}"
     return f"DELETE FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {bounds}"
-
-
-def delete_windows(piece: RowidRange) -> str:
-    """Deletes the ledger's lines that reach into a range."""
-    return f"DELETE FROM {WINDOWS_TABLE} WHERE first_rowid <= {piece.last_rowid} AND last_rowid >= {piece.first_rowid}"
 
 
 def drop(index: Index) -> str:

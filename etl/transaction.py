@@ -6,7 +6,7 @@ import time
 
 import pyarrow as pa
 
-from etl import sql
+from etl import sql_ledger
 from etl.connection import Connection
 from etl.model import RowidRange
 from etl.shard import Shard
@@ -71,7 +71,7 @@ class Transaction:
             pa.array([run_id] * len(windows)),
             pa.array([committed_at] * len(windows)),
         ]
-        connection.executemany(sql.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
+        connection.executemany(sql_ledger.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
         connection.execute("COMMIT")
         self._lines, self.rows, self._begun = [], 0, False
         return windows

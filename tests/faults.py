@@ -26,7 +26,7 @@ from unittest.mock import patch
 import polars as pl
 import pytest
 
-from etl import migrate, sql
+from etl import migrate, sql_ledger
 from etl.connection import Connection
 from etl.manifest import Manifest
 from etl.shard import Shard
@@ -69,12 +69,12 @@ class Point:
 
 POINTS = {
     "before a shard has its table": Point(Connection, "execute", says="CREATE TABLE", caller="begin"),
-    "before a shard has its identity": Point(Connection, "executemany", says=sql.INSERT_IDENTITY),
+    "before a shard has its identity": Point(Connection, "executemany", says=sql_ledger.INSERT_IDENTITY),
     "after a shard is made, before its first rows": Point(Shard, "begin", after=True),
     "before a read": Point(Source, "read"),
     "after a read": Point(Source, "read", after=True),
     "mid-batch": Point(Transaction, "insert", after=True),
-    "before a ledger line": Point(Connection, "executemany", says=sql.INSERT_WINDOW),
+    "before a ledger line": Point(Connection, "executemany", says=sql_ledger.INSERT_WINDOW),
     "before a commit": Point(Connection, "execute", says="COMMIT", caller="commit"),
     "between two shards' commits": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
     "before a manifest file": Point(Manifest, "_write"),

@@ -64,11 +64,15 @@ def test_the_metrics_of_a_run_equal_the_shards(workplace: Workplace) -> None:
     assert dict(build)["version"] == __version__
 
 
-def test_the_collector_may_read_the_file_and_finds_no_other(workplace: Workplace) -> None:
+def test_the_file_is_its_owners_alone_until_somebody_opens_it_to_the_collector(workplace: Workplace) -> None:
     workplace.populate(10)
-    assert migrate(with_metrics(workplace)) == 0
-    assert stat.S_IMODE((workplace.root / "etl.prom").stat().st_mode) == 0o644
-    assert sorted(workplace.root.glob("etl.prom*")) == [workplace.root / "etl.prom"]
+    environ, path = with_metrics(workplace), workplace.root / "etl.prom"
+    assert migrate(environ) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    assert migrate(environ) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert sorted(workplace.root.glob("etl.prom*")) == [path]
 
 
 def test_a_failure_moves_the_attempt_and_not_the_success(workplace: Workplace) -> None:

@@ -21,8 +21,8 @@ import connectorx
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from etl import plan, schema, sql
-from etl.access import pieces, shardset, view
+from etl import plan, schema
+from etl.access import pieces, shardset, sql_scan, view
 from etl.access.pieces import Stride
 from etl.access.predicate import Operand, to_sql
 from etl.access.shardset import ShardSet
@@ -191,8 +191,8 @@ class _Scan:
             )
 
     def _read(self, shard: int, piece: RowidRange, names: Sequence[str], where: str | None, limit: int) -> pl.DataFrame:
-        cells = [(name, cell) for name in names for cell in sql.scan_cells(name, self.views[name].value).items()]
-        query = sql.scan(self.table, [cell for _, cell in cells], piece, where=where, limit=limit)
+        cells = [(name, cell) for name in names for cell in sql_scan.scan_cells(name, self.views[name].value).items()]
+        query = sql_scan.scan(self.table, [cell for _, cell in cells], piece, where=where, limit=limit)
         path = self.found.path(shard)
         _CALLS.wait()
         try:

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from etl import plan, sql
+from etl import plan, sql, sql_ledger
+from etl.access import sql_scan
 from etl.errors import EtlError, Refused
 from etl.model import MAX_ROWID, MIN_ROWID, Identity, LedgerLine, RowidRange, ShardMap, Table
 from etl.routing import Key, shard_of, shard_path
@@ -68,15 +69,15 @@ class ShardSet:
     def ledger(self, shard: int) -> list[LedgerLine]:
         """The shard's windows, ascending."""
         with look_at(self.path(shard)) as database:
-            rows = database.execute(sql.windows_outside(())).fetchall()
+            rows = database.execute(sql_ledger.windows_outside(())).fetchall()
         return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in rows]
 
     def extent(self, shard: int, table: Table) -> Extent:
         """What the shard holds now, all of it at one moment."""
         with look_at(self.path(shard)) as database:
             database.execute("BEGIN")  # one snapshot for both
-            islands = database.execute(sql.SELECT_COVERAGE).fetchall()
-            _, last_rowid = database.execute(sql.rowid_bounds(table)).fetchone()
+            islands = database.execute(sql_ledger.SELECT_COVERAGE).fetchall()
+            _, last_rowid = database.execute(sql_scan.rowid_bounds(table)).fetchone()
         coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
         return Extent(coverage, sum(rows for _, _, rows in islands), last_rowid)
 
@@ -148,9 +149,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _identity(database: sqlite3.Connection, path: Path) -> Identity:
     names = {name for (name,) in database.execute(sql.SELECT_NAMES)}
-    if not {sql.IDENTITY_TABLE, sql.WINDOWS_TABLE} <= names:
+    if not {sql_ledger.IDENTITY_TABLE, sql_ledger.WINDOWS_TABLE} <= names:
         raise EtlError(f"{path}: expected a shard, found a file without its identity; migrate again, or move it away")
-    rows = database.execute(sql.SELECT_IDENTITY).fetchall()
+    rows = database.execute(sql_ledger.SELECT_IDENTITY).fetchall()
     if [len(row) for row in rows] != [len(fields(Identity))]:
         raise Refused(f"{path}: expected a shard of this version's format, found another; move it away")
     return Identity(*rows[0])

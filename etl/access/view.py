@@ -56,7 +56,7 @@ def of(column: Column, classes: frozenset[str], rowid_column: str | None) -> Vie
 
 
 def columns(views: Mapping[str, View], names: Sequence[str]) -> list[pl.Expr]:
-    """The named columns, made of the result columns `c0`, `c1` … of `sql.scan`."""
+    """The named columns, made of the result columns `c0`, `c1` … of `sql_scan.scan`."""
     expressions, position = [], 0
     for name in names:
         if views[name] is View.EXACT:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl import budget, partitioning, plan, sql
+from etl import budget, partitioning, plan, sql, sql_ledger
 from etl.config import Settings
 from etl.connection import Connection
 from etl.model import Batch, Index, RowidRange, Table
@@ -100,7 +100,7 @@ def _empty(settings: Settings, table: Table) -> Connection:
     shard.pragma("encoding", f"'{table.encoding}'")
     shard.pragma("page_size", budget.page_bytes(settings.NUM_SHARDS))
     shard.pragma("temp_store", "MEMORY")
-    for statement in (table.ddl, sql.CREATE_IDENTITY, sql.CREATE_WINDOWS):
+    for statement in (table.ddl, sql_ledger.CREATE_IDENTITY, sql_ledger.CREATE_WINDOWS):
         shard.execute(statement)
     return shard
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import stat
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from etl.monitoring import state as state_file
 from etl.monitoring.state import RUNNING, State
 
 _PREFIX = "shard_migrate_"
-_MODE = 0o644
-"""The collector is another user; there is nothing here but names and numbers."""
+_MODE = 0o600
+"""Of a new file. The collector is often another user: whoever opens the file to it decides that, and a run keeps it."""
 
 _GAUGES: dict[str, str] = {
     "run_rows": "Rows that the last run has brought into the shards",
@@ -72,7 +73,8 @@ def text(state: State, version: str) -> bytes:
 
 def write(path: Path, state: State, version: str) -> None:
     """Replaces the file in one step. Its temporary name does not end in .prom, which the collector would read."""
-    state_file.replace(path, text(state, version), _MODE)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _MODE
+    state_file.replace(path, text(state, version), mode)
 
 
 def _seconds(moment: str) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etl import plan, schema, sql
+from etl import plan, schema, sql_ledger
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.forecasting import glance
@@ -97,7 +97,7 @@ def _shards(settings: Settings, standing: Standing, *, is_live: bool) -> tuple[l
 def _ledger(path: Path, standing: Standing) -> tuple[plan.Coverage, int | None]:
     try:
         with glance.opened(path) as connection:
-            islands = connection.execute(sql.SELECT_COVERAGE)
+            islands = connection.execute(sql_ledger.SELECT_COVERAGE)
     except EtlError as error:
         standing.notes.append(str(error))
         return (), None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from etl import schema, sql
-from etl.access import shardset
+from etl import schema
+from etl.access import shardset, sql_scan
 from etl.access.shardset import ShardSet
 from etl.manifest import Manifest
 from etl.model import Table
@@ -98,12 +98,12 @@ def _sample(path: Path, table: Table, *, rows: int, budget: int) -> dict[int, by
     """The keys, as they are hashed, of all rows, or of stretches spread over the rowids; by rowid."""
     with shardset.look_at(path) as database:
         database.text_factory = bytes
-        least, most = database.execute(sql.rowid_bounds(table)).fetchone()
+        least, most = database.execute(sql_scan.rowid_bounds(table)).fetchone()
         if least is None:
             return {}
         stretches = 1 if rows <= budget else min(_STRETCHES, budget)
         starts = [least + (most - least) * index // stretches for index in range(stretches)]
-        query = sql.keys_from(table, rows=-1 if stretches == 1 else budget // stretches)
+        query = sql_scan.keys_from(table, rows=-1 if stretches == 1 else budget // stretches)
         return {rowid: key_bytes(key) for start in starts for rowid, key in database.execute(query, (start,))}
 
 
@@ -114,7 +114,7 @@ def _keyless(found: ShardSet, table: Table, shard: int, rows: int) -> int:
     if shard >= found.identity.num_shards:
         return rows
     with shardset.look_at(found.path(shard)) as database:
-        return int(database.execute(sql.count_keyless(table), (WHITE_SPACE,)).fetchone()[0])
+        return int(database.execute(sql_scan.count_keyless(table), (WHITE_SPACE,)).fetchone()[0])
 
 
 def _bytes(path: Path) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from etl import budget, observe, partitioning, plan, routing_frame, sql
+from etl import budget, observe, partitioning, plan, routing_frame, sql, sql_ledger
 from etl.errors import Refused
 from etl.fleet import Fleet
 from etl.lanes import ROWID
@@ -102,7 +102,7 @@ class Mend:
         table = self._source.table
         for piece in wanted:
             transaction.execute(sql.delete_rows(table, piece))
-            transaction.execute(sql.delete_windows(piece))
+            transaction.execute(sql_ledger.delete_windows(piece))
         if slot in result.findings.strays:
             for gap in plan.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), plan.union(result.windows)):
                 transaction.execute(sql.delete_rows(table, gap))

@@ -16,7 +16,7 @@ from types import NoneType
 import numpy as np
 import polars as pl
 
-from etl import budget, plan, sql
+from etl import budget, plan, sql, sql_ledger
 from etl.connection import Connection
 from etl.errors import EtlError
 from etl.lanes import ROWID, Lanes
@@ -169,7 +169,7 @@ def _unreadable(path: Path, reason: str) -> EtlError:
 
 
 def _ledger(connection: Connection) -> Ledger:
-    lines = connection.fetch(sql.SELECT_WINDOWS)
+    lines = connection.fetch(sql_ledger.SELECT_WINDOWS)
     return Ledger(*(column.to_numpy().astype(np.int64) for column in lines.columns))
 
 
