@@ -36,9 +36,12 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool
     """
     with private_files(), Interrupt() as interrupt:
         try:
-            outcome = _locked(load(environ, env_file), interrupt, force=force)
+            tally = Tally()
+            outcome = _locked(load(environ, env_file), interrupt, tally, force=force)
         except EtlError as error:
             return complain(error)
+        with maybe_deaf(sys.stderr):
+            summary.show(tally)
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
 
@@ -70,7 +73,7 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
     with private_files(), Interrupt() as interrupt:
         try:
             demo.make_source(directory / "clients.db", rows)
-            outcome = _locked(load(environ), interrupt)
+            outcome = _locked(load(environ), interrupt, Tally())
         except EtlError as error:
             return complain(error)
         with maybe_deaf(sys.stdout):
@@ -84,7 +87,7 @@ def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
     return 0 if outcome.is_complete else interrupt.exit_code
 
 
-def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) -> Outcome:
+def _locked(settings: Settings, interrupt: Interrupt, tally: Tally, *, force: bool = False) -> Outcome:
     started = observe.now()
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,6 @@ def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) ->
         observe.log(settings.LOG_DIR, started) as log_path,
     ):
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
-        tally = Tally()
         pulse = Pulse(settings, tally, run_id=run_id, started=started)
         try:
             observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
@@ -112,8 +114,6 @@ def _locked(settings: Settings, interrupt: Interrupt, *, force: bool = False) ->
         done = "nothing new" if outcome.nothing_new else "done"
         pulse.end(done if outcome.is_complete else "stopped", exit_code)
         observe.event("end", exit_code=exit_code, rows=outcome.rows)
-        with maybe_deaf(sys.stderr):
-            summary.show(tally)
         return outcome
 
 

@@ -39,6 +39,8 @@ class Sample:
     rows: int
     bytes: int
     most: int
+    heaviest: int
+    """The mean of a row where rows are heaviest."""
 
 
 class Source:
@@ -132,7 +134,7 @@ class Source:
     def sample(self, window: RowidRange, *, step: int) -> Sample:
         """What the rows at every `step`-th rowid of the window weigh."""
         row = self._query([sql.sample_bytes(self.table, self.lanes, window, step=step)]).to_pylist()[0]
-        return Sample(row["rows"], row["bytes"], row["most"])
+        return Sample(row["rows"], row["bytes"], row["most"], row["heaviest"])
 
     def count(self, piece: RowidRange) -> int:
         """How many rows there are in the piece."""

@@ -8,6 +8,7 @@ from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Column, Index, Lane, RowidRange, Table, folded
 
 PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
+SAMPLED_TOGETHER = 1_000
 _CARRIED_CLASSES = {
     Lane.INTEGER: "'null', 'integer'",
     Lane.REAL: "'null', 'real'",
@@ -75,14 +76,20 @@ def row_bytes(table: Table, lanes: Lanes, window: RowidRange, *, rows: int) -> s
 
 
 def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -> str:
-    """Bytes of the rows at every `step`-th rowid of the window: their number, sum and greatest, in one row."""
+    """Bytes of the rows at every `step`-th rowid of the window: their number, sum and greatest, in one row.
+
+    `heaviest` is the mean of a row in the heaviest stretch of SAMPLED_TOGETHER steps.
+    """
     return (
         f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
         f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}) "
-        "SELECT count(*) AS rows, ifnull(sum(bytes), 0) AS bytes, ifnull(max(bytes), 0) AS most FROM ("
+        "SELECT ifnull(sum(n), 0) AS rows, ifnull(sum(total), 0) AS bytes, ifnull(max(most), 0) AS most, "
+        "ifnull(max(total / n), 0) AS heaviest FROM ("
+        "SELECT count(*) AS n, sum(bytes) AS total, max(bytes) AS most FROM ("
         # Everything with its owner's name: the source may well have a table `grid` or a column `r`.
-        f"SELECT {_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN main.{quote(table.name)} AS source "
-        f"ON source.{quote(table.rowid_name)} = grid.r)"
+        f"SELECT (grid.r - ({window.first_rowid})) / {step * SAMPLED_TOGETHER} AS stretch, "
+        f"{_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN main.{quote(table.name)} AS source "
+        f"ON source.{quote(table.rowid_name)} = grid.r) GROUP BY stretch)"
     )
 
 

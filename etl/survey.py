@@ -16,7 +16,7 @@ DENSE = 0.8
 
 _SAMPLE_STEP = 32
 """Large rows that come in clusters of at least so many are seen before they are read, wherever they stand."""
-_BATCHES_PER_SAMPLE = 8
+_BATCHES_PER_SAMPLE = 16
 _CELL_BYTES = 16
 """What a cell takes in Arrow beside its bytes: a string view, or a number and its validity."""
 
@@ -69,7 +69,7 @@ class Survey:
             return (yield from self._weighed(rest))
         if sample.rows * _SAMPLE_STEP < DENSE * ahead.span:
             return (yield from self._weighed(rest))  # the batch before was dense, what comes is not
-        fitting_rows = int(budget.BATCH_BYTES / (sample.bytes / max(1, sample.rows) + self._overhead))
+        fitting_rows = int(budget.BATCH_BYTES / (sample.heaviest + self._overhead))
         window_rows = min(self._window_rows, fitting_rows)
         per_batch = min(self._windows_per_batch, fitting_rows // window_rows)
         for group in plan.groups(plan.cut_evenly(ahead, window_rows), per_batch):

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 
+import pyarrow as pa
 import pytest
 
 from etl import source as source_module
@@ -88,3 +89,28 @@ def test_a_manifest_that_cannot_be_written_ends_the_run(
     (workplace.shards / "manifest").unlink()
     assert migrate(workplace.environ()) == 0
     assert differences(workplace.environ()) == []
+
+
+def test_the_heaviest_stretch_of_a_sample_decides_how_much_is_read(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.script(
+        "CREATE TABLE clients (k TEXT, note TEXT)",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 260000) INSERT INTO clients "
+        "SELECT 'key ' || i, CASE WHEN i BETWEEN 164001 AND 196000 THEN printf('%02000d', i) ELSE 'short' END FROM n",
+    )
+    monkeypatch.setattr("etl.budget.BATCH_BYTES", 4 << 20)
+    environ = workplace.environ(BATCH_SIZE=2_000, READERS=2)
+    read: list[int] = []
+    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
+
+    def weighed(uri: str, queries: list[str], **options: str) -> pa.Table:
+        table = read_sql(uri, queries, **options)
+        if "c0" in table.column_names:
+            read.append(table.nbytes)
+        return table
+
+    monkeypatch.setattr("etl.source.connectorx.read_sql", weighed)
+    assert migrate(environ) == 0
+    assert max(read) < 1.5 * (4 << 20)
+    assert differences(environ) == []
