@@ -11,10 +11,10 @@ from typer.core import TyperGroup
 from etl.version import Version
 
 COMMANDS = {
-    "migrate": "Move a table into shard files, or bring the shards up to date; --plan says what that would do.",
-    "verify": "Prove that the shards hold the rows of the source, cell for cell; --repair mends what differs.",
-    "status": "Tell how things stand: the run, the shards, the lag, the last verification.",
-    "report": "Write one page on the shards' balance, the keys and the run: SHARD_DIR/report.html.",
+    "migrate": "Move a table into shard files, or bring them up to date; --plan.",
+    "verify": "Prove that the shards hold the source's rows; --repair mends them.",
+    "status": "Tell how things stand: run, shards, lag, last verification.",
+    "report": "Write SHARD_DIR/report.html: balance, keys and pace, with charts.",
     "route": "Print which shard and file a key belongs to.",
 }
 """Each command, which is the module etl.<name>, and what it is for."""

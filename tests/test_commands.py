@@ -32,6 +32,7 @@ def test_alone_it_lists_the_commands_with_a_line_each(workplace: Workplace) -> N
     assert answer.code == 0
     listed = [line.strip() for line in answer.out.splitlines() if line.startswith("  ")]
     assert listed == [f"{name:<8} {meaning}" for name, meaning in COMMANDS.items()]
+    assert max(map(len, answer.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
