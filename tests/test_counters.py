@@ -215,7 +215,7 @@ def strace_works() -> bool:
 
 def test_fsyncs_go_with_transactions_not_with_batches(workplace: Workplace, environ: dict[str, str]) -> None:
     if not strace_works():
-        pytest.skip("strace is not installed, or may not trace here")
+        pytest.skip("apt-get install strace: not here, or ptrace is not permitted (a container without CAP_SYS_PTRACE)")
     fill(workplace, ROWS)
     shard_map = config.load(environ).shard_map
     shards, load = len(shard_map.shards), commits(ROWS // shard_map.num_shards)  # SHA-256 spreads these keys evenly

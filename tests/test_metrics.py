@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from etl import __version__
@@ -206,7 +207,6 @@ def test_every_alert_says_what_to_do_and_every_panel_stands_in_its_own_place() -
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_the_alert_rules_are_yaml_where_a_parser_is_at_hand() -> None:
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+def test_the_alert_rules_are_yaml() -> None:
     (group,) = yaml.safe_load(documents()["alerts.yml"])["groups"]
     assert [set(rule) for rule in group["rules"]] == [{"alert", "expr", "for", "labels", "annotations"}] * 6
