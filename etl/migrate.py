@@ -23,7 +23,15 @@ from etl.migration import Migration, Outcome
 from etl.monitoring import summary
 from etl.monitoring.pulse import Pulse
 from etl.monitoring.tally import Tally
-from etl.session import complain, maybe_deaf, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.session import (
+    as_known,
+    complain,
+    maybe_deaf,
+    private_files,
+    say,
+    stand_in_for_closed_streams,
+    temporary_files_in,
+)
 from etl.version import Version
 
 _ENV_FILE = Path(".env")
@@ -105,7 +113,7 @@ def _locked(settings: Settings, interrupt: Interrupt, tally: Tally, *, force: bo
             pulse.start()
             outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally, force=force).run()
         except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
-            known = error if isinstance(error, EtlError) else _unforeseen(error, log_path)
+            known = as_known(error, log_path)
             pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
             observe.failure(error)
             observe.event("end", exit_code=known.exit_code)
@@ -115,10 +123,6 @@ def _locked(settings: Settings, interrupt: Interrupt, tally: Tally, *, force: bo
         pulse.end(done if outcome.is_complete else "stopped", exit_code)
         observe.event("end", exit_code=exit_code, rows=outcome.rows)
         return outcome
-
-
-def _unforeseen(error: BaseException, log_path: Path) -> EtlError:
-    return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
 
 
 def _say(outcome: Outcome, interrupt: Interrupt) -> None:

@@ -69,6 +69,11 @@ def real_text(value: float) -> str:
     return mantissa + point + exponent_mark + exponent
 
 
+def in_file_names(table: str) -> str:
+    """The table's name as files have it: a `/` is written `%2F`, so no name leaves the directory."""
+    return table.replace("/", "%2F")
+
+
 def shard_path(shard_dir: Path, table: str, shard: int) -> Path:
-    """The shard's file: `<table>_shard_<NN>.db`, a `/` of the table's name written `%2F`."""
-    return shard_dir / f"{table.replace('/', '%2F')}_shard_{shard:02d}.db"
+    """The shard's file: `<table>_shard_<NN>.db`."""
+    return shard_dir / f"{in_file_names(table)}_shard_{shard:02d}.db"

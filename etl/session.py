@@ -20,6 +20,13 @@ def complain(error: EtlError) -> int:
     return error.exit_code
 
 
+def as_known(error: BaseException, log_path: Path) -> EtlError:
+    """The error, or one line for an error that nobody foresaw."""
+    if isinstance(error, EtlError):
+        return error
+    return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
+
+
 def say(text: str) -> None:
     """Prints a command's result."""
     with maybe_deaf(sys.stdout):

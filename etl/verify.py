@@ -19,7 +19,7 @@ from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.model import RowidRange
 from etl.monitoring import state
-from etl.session import complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.session import as_known, complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
 from etl.verification.audit import Audit, Stopped
 from etl.verification.findings import Findings
@@ -146,13 +146,11 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         except Stopped:
             observe.event("end", exit_code=interrupt.exit_code)
             raise
-        except BaseException as error:  # a panic in Rust is no Exception
+        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
+            known = as_known(error, log_path)
             observe.failure(error)
-            if isinstance(error, EtlError):
-                observe.event("end", exit_code=error.exit_code)
-                raise
-            observe.event("end", exit_code=EtlError.exit_code)
-            raise EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again") from None
+            observe.event("end", exit_code=known.exit_code)
+            raise known from None
         said = verdict.as_json()
         observe.event("verified", **said)
         observe.event("end", exit_code=verdict.exit_code)

@@ -7,16 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
-import connectorx
 import pyarrow as pa
 import pytest
 
 from etl import budget, config
 from etl.connection import Connection
 from etl.shard import Shard
+from tests.reads import Reads
 from tests.workplace import PATIENCE_SECONDS, REPOSITORY, Workplace, migrate
 
 ROWS = 300_000
@@ -67,28 +66,6 @@ def batches(environ: dict[str, str], rows: int) -> int:
 def commits(rows_in_shard: int) -> int:
     """Commits of one shard during the load: whenever TRANSACTION_ROWS are waiting, and at the end."""
     return rows_in_shard // budget.TRANSACTION_ROWS + 1
-
-
-class Reads:
-    """Stands before connectorx and keeps what was asked and what came."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.tables: list[pa.Table] = []
-        self.queries: list[int] = []
-        """Of the reads of cells: how many queries each had; every query brings one row of the reader's own."""
-        self._read_sql: Any = connectorx.read_sql
-        monkeypatch.setattr(connectorx, "read_sql", self)
-
-    def __call__(self, uri: str, queries: Sequence[str], **options: Any) -> pa.Table:
-        table = self._read_sql(uri, queries, **options)
-        self.tables.append(table)
-        if "c0" in table.column_names:
-            self.queries.append(len(queries))
-        return table
-
-    def rows(self, *, of_cells: bool) -> int:
-        """Rows of cells; or what was asked before a read: samples, and rows that are weighed."""
-        return sum(table.num_rows for table in self.tables if ("c0" in table.column_names) is of_cells)
 
 
 @pytest.mark.usefixtures("patient")

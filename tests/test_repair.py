@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.connection import Connection
@@ -26,9 +25,9 @@ from tests.completeness import faults_of
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, spoil
 from tests.faults import Point, kill
 from tests.oracle import opened, quoted
-from tests.tables import Table, build, tables
+from tests.tables import Table, tables
 from tests.test_privacy import MARKER, fill, traces
-from tests.verifier import Verifier, command
+from tests.verifier import Verifier, command, migrated_table
 from tests.workplace import REPOSITORY, Outcome, Workplace, differences, error_line, migrate, shard_files, snapshot
 
 POINTS = {
@@ -165,14 +164,7 @@ def test_what_changed_in_the_source_is_followed(
 @settings(max_examples=25)
 @given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7))
 def test_any_table_whose_rows_were_lost_is_written_again(*, table: Table, num_shards: int, batch_size: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        place = Workplace(Path(directory))
-        build(table, place.source)
-        note(table.ddl)
-        environ = place.environ(
-            TABLE_NAME=table.name, SHARD_KEY=table.key, NUM_SHARDS=num_shards, BATCH_SIZE=batch_size
-        )
-        assert migrate(environ) == 0
+    with migrated_table(table, num_shards=num_shards, batch_size=batch_size) as (_, environ):
         every(f"DELETE FROM {quoted(table.name)}")(environ)
         assert run(environ, scope=Scope(quick=True), repair=True) == 0
         assert differences(environ) == []

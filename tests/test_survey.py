@@ -3,10 +3,9 @@
 import sqlite3
 from contextlib import closing
 
-import pyarrow as pa
 import pytest
 
-from etl import source as source_module
+from tests.reads import Reads
 from tests.workplace import Workplace, differences, migrate
 
 
@@ -16,18 +15,11 @@ def test_windows_of_one_row_take_no_more_connections_than_readers(
 ) -> None:
     workplace.script("CREATE TABLE clients (k TEXT)")
     workplace.script(*(f"INSERT INTO clients (rowid, k) VALUES ({rowid}, 'key {rowid}')" for rowid in rowids))
-    calls: list[int] = []
-    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
-
-    def counted(uri: str, queries: list[str], **options: str) -> object:
-        calls.append(len(queries))
-        return read_sql(uri, queries, **options)
-
-    monkeypatch.setattr("etl.source.connectorx.read_sql", counted)
+    reads = Reads(monkeypatch)
     environ = workplace.environ(BATCH_SIZE=1, READERS=2)
     assert migrate(environ) == 0
-    assert max(calls) <= 2 + 1  # the partitions, and what the tree says of their edges
-    assert len(calls) < 20
+    assert max(reads.queries) <= 2 + 1  # the partitions, and what the tree says of their edges
+    assert len(reads.tables) < 20
     assert differences(environ) == []
 
 
@@ -40,16 +32,9 @@ def test_a_lost_shard_with_many_small_windows_is_rebuilt_in_few_reads(
     environ = workplace.environ(BATCH_SIZE=5, READERS=2)
     assert migrate(environ) == 0
     (workplace.shards / "clients_shard_01.db").unlink()
-    calls: list[int] = []
-    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
-
-    def counted(uri: str, queries: list[str], **options: str) -> object:
-        calls.append(len(queries))
-        return read_sql(uri, queries, **options)
-
-    monkeypatch.setattr("etl.source.connectorx.read_sql", counted)
+    reads = Reads(monkeypatch)
     assert migrate(environ) == 0
-    assert len(calls) <= 4  # below zero and above: rows are weighed, then read
+    assert len(reads.tables) <= 4  # below zero and above: rows are weighed, then read
     assert differences(environ) == []
     with closing(sqlite3.connect(workplace.shards / "clients_shard_01.db")) as shard:
         assert shard.execute("SELECT count(*), max(last_rowid - first_rowid) FROM _etl_windows").fetchone() == (301, 9)
@@ -101,16 +86,7 @@ def test_the_heaviest_stretch_of_a_sample_decides_how_much_is_read(
     )
     monkeypatch.setattr("etl.budget.BATCH_BYTES", 4 << 20)
     environ = workplace.environ(BATCH_SIZE=2_000, READERS=2)
-    read: list[int] = []
-    read_sql = source_module.connectorx.read_sql  # type: ignore[attr-defined]  # the module's own import
-
-    def weighed(uri: str, queries: list[str], **options: str) -> pa.Table:
-        table = read_sql(uri, queries, **options)
-        if "c0" in table.column_names:
-            read.append(table.nbytes)
-        return table
-
-    monkeypatch.setattr("etl.source.connectorx.read_sql", weighed)
+    reads = Reads(monkeypatch)
     assert migrate(environ) == 0
-    assert max(read) < 1.5 * (4 << 20)
+    assert max(table.nbytes for table in reads.tables if "c0" in table.column_names) < 1.5 * (4 << 20)
     assert differences(environ) == []

@@ -7,14 +7,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl import lock
@@ -24,8 +23,8 @@ from etl.verification.witness import Witness
 from etl.verify import run
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
-from tests.tables import Table, append, build, tables
-from tests.verifier import Verifier, command
+from tests.tables import Table, append, tables
+from tests.verifier import Verifier, command, migrated_table
 from tests.workplace import REPOSITORY, Workplace, error_line, migrate, shard_files, snapshot
 
 KINDS = {"missing", "extra", "changed", "misplaced", "duplicated"}
@@ -221,15 +220,11 @@ def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], caps
 def test_any_table_is_equal_to_its_shards(
     *, table: Table, num_shards: int, batch_size: int, through_connectorx: bool
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+    with (
+        migrated_table(table, num_shards=num_shards, batch_size=batch_size) as (place, environ),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr("etl.verification.witness.SMALL_ROWS", -1 if through_connectorx else 20_000)
-        place = Workplace(Path(directory))
-        build(table, place.source)
-        note(table.ddl)
-        environ = place.environ(
-            TABLE_NAME=table.name, SHARD_KEY=table.key, NUM_SHARDS=num_shards, BATCH_SIZE=batch_size
-        )
-        assert migrate(environ) == 0
         assert run(environ) == 0
         append(table, place.source)
         assert run(environ) == 0

@@ -4,16 +4,36 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import note
 
 from etl.verification.scope import Scope
 from etl.verify import run
 from tests.damage import Environ
-from tests.workplace import REPOSITORY, Outcome, Workplace
+from tests.tables import Table, build
+from tests.workplace import REPOSITORY, Outcome, Workplace, migrate
 
 EVERYTHING = Scope()
+
+
+@contextmanager
+def migrated_table(table: Table, *, num_shards: int, batch_size: int) -> Iterator[tuple[Workplace, dict[str, str]]]:
+    """A workplace with the table, already in shards, and its settings."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Workplace(Path(directory))
+        build(table, place.source)
+        note(table.ddl)
+        environ = place.environ(
+            TABLE_NAME=table.name, SHARD_KEY=table.key, NUM_SHARDS=num_shards, BATCH_SIZE=batch_size
+        )
+        assert migrate(environ) == 0
+        yield place, environ
 
 
 class Verifier:

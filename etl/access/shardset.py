@@ -16,7 +16,7 @@ from etl import plan, sql, sql_ledger
 from etl.access import sql_scan
 from etl.errors import EtlError, Refused
 from etl.model import MAX_ROWID, MIN_ROWID, Identity, LedgerLine, RowidRange, ShardMap, Table
-from etl.routing import Key, shard_of, shard_path
+from etl.routing import Key, in_file_names, shard_of, shard_path
 from etl.schema import BUSY_TIMEOUT_S, read_only_uri
 
 _FILE_NAME = re.compile(r"(.+)_shard_\d{2,}\.db", re.DOTALL)
@@ -113,8 +113,7 @@ def find(shard_dir: Path, table: str | None = None) -> ShardSet:
         if match := _FILE_NAME.fullmatch(path.name):
             names.setdefault(match[1], path)
     if table is not None:
-        named = table.replace("/", "%2F")
-        names = {name: path for name, path in names.items() if name == named}
+        names = {name: path for name, path in names.items() if name == in_file_names(table)}
     if not names:
         wanted = f"shards of {table}" if table else "shards"
         raise Refused(f"{shard_dir}: expected {wanted}, found none; give the SHARD_DIR of a finished migration")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from etl.routing import in_file_names
+
 RUNNING, INTERRUPTED = "running", "interrupted"
 FORMAT_VERSION = 1
 
@@ -78,12 +80,12 @@ class State:
 
 def path_of(shard_dir: Path, table: str) -> Path:
     """The state file of a table: several may share a directory."""
-    return shard_dir / f"{table.replace('/', '%2F')}_status.json"
+    return shard_dir / f"{in_file_names(table)}_status.json"
 
 
 def verification_path(shard_dir: Path, table: str) -> Path:
     """Where the last verification of a table leaves its outcome."""
-    return shard_dir / f"{table.replace('/', '%2F')}_verify.json"
+    return shard_dir / f"{in_file_names(table)}_verify.json"
 
 
 def write(path: Path, state: State) -> None:

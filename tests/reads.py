@@ -1,0 +1,30 @@
+"""What a run asked connectorx, and what came."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import connectorx
+import pyarrow as pa
+import pytest
+
+
+class Reads:
+    """Stands before connectorx and keeps what was asked and what came."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tables: list[pa.Table] = []
+        self.queries: list[int] = []
+        """Of the reads of cells: how many queries each had; every query brings one row of the reader's own."""
+        self._read_sql: Any = connectorx.read_sql
+        monkeypatch.setattr(connectorx, "read_sql", self)
+
+    def __call__(self, uri: str, queries: Sequence[str], **options: Any) -> pa.Table:
+        table = self._read_sql(uri, queries, **options)
+        self.tables.append(table)
+        if "c0" in table.column_names:
+            self.queries.append(len(queries))
+        return table
+
+    def rows(self, *, of_cells: bool) -> int:
+        """Rows of cells; or what was asked before a read: samples, and rows that are weighed."""
+        return sum(table.num_rows for table in self.tables if ("c0" in table.column_names) is of_cells)
