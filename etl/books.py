@@ -38,14 +38,14 @@ class Books:
         watch: Watch,
         *,
         run_id: str,
-        begun: Mapping[RowidRange, Mapping[int, int]],
+        before: Mapping[RowidRange, Mapping[int, int]],
     ) -> None:
         self._shard_map = shard_map
         self._manifest = manifest
         self._watch = watch
         self._run_id = run_id
-        self._begun = begun
-        """Windows that some shards have from an earlier run: window → slot → rows."""
+        self._before = before
+        """Windows that lost shards lack: window → slot of another shard → rows that it has."""
         self._windows: dict[RowidRange, _OnItsWay] = {}
         self._flushed = time.monotonic()
 
@@ -53,7 +53,7 @@ class Books:
         """Takes in what a thread has done."""
         match event:
             case WindowRead():
-                remaining = len(self._shard_map.shards) - len(self._begun.get(event.window, ()))
+                remaining = len(self._shard_map.shards) - len(self._before.get(event.window, ()))
                 self._windows[event.window] = _OnItsWay(event, remaining, remaining)
                 self._watch.read(event.rows, event.window.span, event.bytes)
             case Committed():
@@ -85,7 +85,7 @@ class Books:
         if state.remaining:
             return
         del self._windows[window]
-        read, before = state.read, self._begun.get(window, {})
+        read, before = state.read, self._before.get(window, {})
         rows = [before.get(slot, rows) for slot, rows in enumerate(read.rows_by_slot)]
         entry = Entry(
             run_id=self._run_id,

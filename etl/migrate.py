@@ -129,12 +129,18 @@ def _say(outcome: Outcome, interrupt: Interrupt) -> None:
     seconds = outcome.load_s + outcome.finish_s
     done = f"{outcome.rows:,} rows in {seconds:.1f} s ({outcome.rows / max(seconds, 1e-9):,.0f} rows/s)"
     if outcome.nothing_new:
-        text = "nothing new: every row of the source is in the shards"
+        text = f"nothing new: {_no_rowid_above(outcome.last_rowid)}"
     elif outcome.is_complete:
         text = f"done: {done}"
     else:
         text = f"stopped by {interrupt.name}: {done}; run again to resume"
     say(text)
+    for shard in outcome.unproved:
+        say(f"shard {shard} was loaded later than the others; run python -m etl.verify to prove that they fit together")
+
+
+def _no_rowid_above(last_rowid: int | None) -> str:
+    return "the source has no rows" if last_rowid is None else f"the source has no rowid above {last_rowid:,}"
 
 
 def _table(outcome: Outcome) -> RichTable:

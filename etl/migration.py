@@ -17,6 +17,7 @@ from etl.config import Settings
 from etl.errors import Refused
 from etl.manifest import Entry, Manifest
 from etl.model import Index, LedgerLine, RowidRange, Table
+from etl.monitoring import state
 from etl.monitoring.tally import INDEX, Tally
 from etl.pipeline import load
 from etl.progress import Watch
@@ -50,6 +51,10 @@ class Outcome:
     nothing_new: bool = False
     is_complete: bool = True
     """Whether nothing is left to do; a signal may have come too late to stop anything."""
+    last_rowid: int | None = None
+    """The last rowid of the ledgers when the run began; None where they were empty."""
+    unproved: tuple[int, ...] = ()
+    """Shards that were filled after the others, from the source as it was then, without a full verification since."""
 
 
 class Migration:
@@ -76,16 +81,23 @@ class Migration:
         shards = fleet.shards(settings, table)
         stock = stock_of.take(shards, rowids, indexes, self._each)
         self._tally.table = table
-        self._tally.last_rowid = stock.done[-1].last_rowid if stock.done else None
+        self._tally.last_rowid = last_rowid = stock.done[-1].last_rowid if stock.done else None
         self._tally.paths = dict(zip(settings.shard_map.shards, (shard.path for shard in shards), strict=True))
-        origin.check(settings.SOURCE_DB, table, shards, stock, self._each, force=self._force)
+        if warning := origin.check(settings.SOURCE_DB, table, shards, stock, self._each, force=self._force):
+            observe.event("source", "WARNING", changed=warning)
+            self._tally.warnings.append(warning)
         if not stock.is_complete:
             self._preflight(table, rowids, shards, stock, indexed)
         # From here on it writes.
+        while stock.todo.partial:
+            self._discard(shards, stock)
+            stock = stock_of.take(shards, rowids, indexes, self._each)
         if not self._manifest.is_sound(stock.done):
             self._mend_manifest(shards, stock)
+        unproved = self._unproved(stock)
         if stock.is_complete:
-            return Outcome(0, 0.0, 0.0, self._totals(shards, stock.rows), nothing_new=True)
+            totals = self._totals(shards, stock.rows)
+            return Outcome(0, 0.0, 0.0, totals, nothing_new=True, last_rowid=last_rowid, unproved=unproved)
         self._announce(table, rowids, stock)
         start = time.perf_counter()
         with Watch(self._tally, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES) as watch:
@@ -95,14 +107,34 @@ class Migration:
             self._tally.seconds["load"] = loaded - start
             if self._stop.is_set():
                 return Outcome(rows, loaded - start, 0.0, (), is_complete=False)
-            totals = self._finish(shards, indexes, watch)
+            finished_rows = self._finish(shards, indexes, watch)
         finished = time.perf_counter()
         self._tally.seconds["index"] = finished - loaded
-        done = [total for total in totals if total is not None]
-        if len(done) < len(totals):
+        done = [rows_of_shard for rows_of_shard in finished_rows if rows_of_shard is not None]
+        if len(done) < len(finished_rows):
             return Outcome(rows, loaded - start, finished - loaded, (), is_complete=False)
         observe.event("finished", indexes=len(indexes), seconds=round(finished - loaded, 2))
-        return Outcome(rows, loaded - start, finished - loaded, self._totals(shards, done))
+        totals = self._totals(shards, done)
+        return Outcome(rows, loaded - start, finished - loaded, totals, last_rowid=last_rowid, unproved=unproved)
+
+    def _discard(self, shards: Sequence[Shard], stock: Stock) -> None:
+        """Deletes what a killed run left of the windows that only some shards have; they are loaded as new ones."""
+        partial = set(stock.todo.partial)
+        observe.event("partial", windows=len(partial), reason="only some shards have them; they are loaded again")
+        self._each(
+            lambda pair: pair[0].discard(pair[1]),
+            [
+                (shard, windows)
+                for shard, lines in zip(shards, stock.lines, strict=True)
+                if (windows := [line.window for line in lines if line.window in partial])
+            ],
+        )
+
+    def _unproved(self, stock: Stock) -> tuple[int, ...]:
+        """The numbers of the shards that wait for a verification, if there is one to wait for."""
+        proved_at = state.proved_at(state.verification_path(self._settings.SHARD_DIR, self._settings.TABLE_NAME))
+        numbers = self._settings.shard_map.shards
+        return tuple(numbers[slot] for slot in stock_of.without_proof(stock.unproved, proved_at))
 
     def _preflight(
         self, table: Table, rowids: RowidRange | None, shards: Sequence[Shard], stock: Stock, indexed: IndexedColumns
@@ -140,7 +172,7 @@ class Migration:
             Survey(source, todo, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards)),
             shards,
             settings.shard_map,
-            Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, begun=stock.begun),
+            Books(settings.shard_map, self._manifest, watch, run_id=self._run_id, before=stock.rows_before),
             run_id=self._run_id,
             writers=settings.WRITERS,
             indexed=indexed,

@@ -138,7 +138,7 @@ class Batch:
     partitions: tuple[RowidRange, ...]
     """Ascending and disjoint; each is one query. Together they cover the windows."""
     lacking: frozenset[int] | None = None
-    """The slots that still need these windows; None means all."""
+    """The slots of lost shards, which alone get these windows; None means all."""
 
 
 @dataclass(frozen=True, slots=True)

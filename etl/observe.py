@@ -21,17 +21,14 @@ from etl.errors import EtlError, Refused
 if TYPE_CHECKING:
     from loguru import Message
 
-_CONSOLE_EVENTS = {
+_CONSOLE_EVENTS = {  # and every warning
     "plan",
     "reindex",
-    "triggers",
-    "reserved",
     "manifest",
     "progress",
     "loaded",
     "finished",
     "mended",
-    "state",
 }
 
 logger.disable("etl")  # where nobody opened a log, as under a plan or in a notebook, events go nowhere
@@ -109,7 +106,7 @@ def _write_json(file: TextIO, message: Message) -> None:
 
 def _write_console(message: Message) -> None:
     record = message.record
-    if record["message"] not in _CONSOLE_EVENTS:
+    if record["message"] not in _CONSOLE_EVENTS and record["level"].no < logger.level("WARNING").no:
         return  # the command says the rest in its own last line
     text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
     with suppress(OSError):  # a console that is gone ends no run

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from etl import observe, schema, sql_rows
+from etl import schema, sql_rows
 from etl.connection import Connection
 from etl.errors import Refused
 from etl.model import Table
@@ -61,8 +61,10 @@ class Fates:
         return Fates({rowid: each for rowid, each in self.by_rowid.items() if each is not fate})
 
 
-def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each: Each, *, force: bool) -> None:
-    """Raises Refused where the source is another one than before; logs it where only some rows have changed.
+def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each: Each, *, force: bool) -> str | None:
+    """Raises Refused where the source is another one than before; a warning where some of the rows looked at changed.
+
+    With `force` the refusal is a warning, too.
 
     It is another one where most of the last rows that the shards have are gone from it or other rows now: new rows
     would get rowids that count as done. So it is where most of the rows taken at random that it has are other ones.
@@ -83,19 +85,20 @@ def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each:
         some_rows |= rows or {}
     some_rows = dict(list(some_rows.items())[:LOOKED_AT])
     if not last_rows:
-        return
+        return None
     with schema.opened(path) as database:
         last = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in last_rows.items()})
         some = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in some_rows.items()})
-    _judge(path, last, some, force=force)
+    return _judge(path, last, some, force=force)
 
 
-def _judge(path: Path, last: Fates, some: Fates, *, force: bool) -> None:
+def _judge(path: Path, last: Fates, some: Fates, *, force: bool) -> str | None:
     lost = sorted({*last.of(Fate.GONE, Fate.OTHER), *some.of(Fate.OTHER)})
+    looked_at = len(last.by_rowid.keys() | some.by_rowid.keys())
     if last.mostly(Fate.GONE, Fate.OTHER) or some.without(Fate.GONE).mostly(Fate.OTHER):
         complaint = (
             f"SOURCE_DB={path}: expected the rows that the shards were made from, found others or none at "
-            f"{len(lost)} of {len(last.by_rowid.keys() | some.by_rowid.keys())} rowids looked at "
+            f"{len(lost)} of {looked_at} rowids looked at "
             f"({_shown(lost)}): the file was replaced, restored or shrunk, or a VACUUM changed its rowids"
         )
         if not force:
@@ -103,9 +106,14 @@ def _judge(path: Path, last: Fates, some: Fates, *, force: bool) -> None:
                 f"{complaint}; bring the file back, or load it anew into an empty SHARD_DIR; --force takes only what "
                 "is above the highest rowid of the last run"
             )
-        observe.event("forced", "WARNING", although=complaint)
-    elif lost:
-        observe.event("origin", "WARNING", rows_changed=len(lost), rowids=_shown(lost))
+        return complaint
+    if lost:
+        return (
+            f"SOURCE_DB={path}: {len(lost)} of {looked_at} rows looked at are not the rows that the shards have "
+            f"(rowids {_shown(lost)}): rows were deleted, their keys changed, or rowids were used again after a backup "
+            "was restored; python -m etl.verify finds all rows that differ"
+        )
+    return None
 
 
 def _shown(rowids: Sequence[int]) -> str:

@@ -18,36 +18,37 @@ Coverage = tuple[RowidRange, ...]
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """What a run has to do: windows that some shards lack, exactly as the other shards have them, then new ranges."""
+    """What a run has to do: discard partial windows, fill lost shards, then load what no shard has."""
 
-    ragged: Mapping[RowidRange, frozenset[int]]
-    """Window → the slots that lack it."""
+    partial: tuple[RowidRange, ...]
+    """Windows that a killed run committed in some shards only. The source may have changed: they are discarded."""
+    lost: Mapping[RowidRange, frozenset[int]]
+    """Windows that were complete before a shard's file was lost: window → the slots that lack it. Ascending."""
     fresh: Coverage
-    """Ranges that no shard has. None crosses from −1 to 0, so that a rowid outside it always exists."""
+    """Ranges to load into every shard. None crosses from −1 to 0, so that a rowid outside it always exists."""
 
     @property
     def is_nothing(self) -> bool:
-        """Whether every row of the source is in the shards."""
-        return not self.ragged and not self.fresh
+        """Whether every shard has every window, and the source has no rowid outside them."""
+        return not self.partial and not self.lost and not self.fresh
 
     @property
     def span(self) -> int:
-        """How many rowids there are to do: an upper bound of the rows."""
-        return sum(piece.span for piece in (*self.ragged, *self.fresh))
+        """How many rowids there are to load: an upper bound of the rows."""
+        return sum(piece.span for piece in (*self.lost, *self.fresh))
 
 
-def todo(source: RowidRange | None, done: Sequence[Coverage], ragged_windows: Sequence[Iterable[RowidRange]]) -> Todo:
-    """What is left of `source` (None when it has no rows) after each slot's `done`.
-
-    `ragged_windows` gives, for each slot, its windows outside `common(done)`: those that not every shard has.
-    """
-    lacking = {
-        window: frozenset(slot for slot, coverage in enumerate(done) if not covers(coverage, window))
-        for window in sorted({window for windows in ragged_windows for window in windows})
-    }
-    anywhere = union(window for coverage in done for window in coverage)
-    fresh = subtract((source,), anywhere) if source else ()
-    return Todo({window: slots for window, slots in lacking.items() if slots}, split_at_zero(fresh))
+def todo(
+    source: RowidRange | None,
+    done: Coverage,
+    *,
+    partial: Iterable[RowidRange] = (),
+    lost: Mapping[RowidRange, frozenset[int]] | None = None,
+) -> Todo:
+    """What is left of `source` (None when it has no rows) where `done` is what every shard has."""
+    lost = lost or {}
+    fresh = subtract((source,), union([*done, *lost])) if source else ()
+    return Todo(tuple(partial), lost, split_at_zero(fresh))
 
 
 def union(ranges: Iterable[RowidRange]) -> Coverage:
@@ -123,14 +124,14 @@ def groups(pieces: Sequence[RowidRange], size: int) -> list[tuple[RowidRange, ..
 
 
 def neighbours(
-    ragged: Mapping[RowidRange, frozenset[int]], span: int
+    lost: Mapping[RowidRange, frozenset[int]], span: int
 ) -> list[tuple[tuple[RowidRange, ...], frozenset[int]]]:
     """Ascending windows gathered where they adjoin and the same slots lack them, up to `span` rowids together.
 
     None of the gathered crosses from −1 to 0.
     """
     gathered: list[tuple[list[RowidRange], frozenset[int]]] = []
-    for window, slots in ragged.items():
+    for window, slots in lost.items():
         if gathered:
             before, lacking = gathered[-1]
             adjoins = before[-1].last_rowid + 1 == window.first_rowid != 0

@@ -88,7 +88,7 @@ def room(
     """The estimate, from a sample of the rows to do."""
     slots = len(stock.found)
     todo = sum(piece.span for piece in stock.todo.fresh)
-    todo += sum(-(-window.span * len(lacking) // slots) for window, lacking in stock.todo.ragged.items())
+    todo += sum(-(-window.span * len(lacking) // slots) for window, lacking in stock.todo.lost.items())
     with schema.opened(path) as database:
         pages, page_bytes = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         sampled: dict[str, float] = {}

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from etl import budget, sql, sql_ledger, sql_rows
+from etl import budget, plan, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
 _OPTIMIZE = 0x10012
 """Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLine:
+    """The beginning of a ledger: its earliest run, and its earliest commit (ISO 8601)."""
+
+    run_id: str
+    committed_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,17 @@ class Found:
     """All rows, as the ledger has them."""
     lacking: tuple[Index, ...]
     """The indexes that it has yet to get."""
-    finished: bool
-    """Whether it has its indexes and serves in WAL mode."""
+    serves: bool
+    """Whether it is in WAL mode: it was finished once, and may have been loaded further since."""
+    first_line: FirstLine | None
+    """None while the ledger is empty."""
     last_row: int | None = None
     """The greatest rowid of its windows that has a row."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has its indexes and serves."""
+        return self.serves and not self.lacking
 
 
 class Shard:
@@ -59,13 +74,13 @@ class Shard:
                 self._check_identity(self._identity_in(connection, names))
                 islands = connection.execute(sql_ledger.SELECT_COVERAGE)
                 coverage = tuple(RowidRange(first, last) for first, last, _ in islands)
-                lacking = tuple(index for index in indexes if index.name not in names)
                 page_bytes = connection.pragma("page_size")
                 found = Found(
                     coverage=coverage,
                     rows=sum(rows for _, _, rows in islands),
-                    lacking=lacking,
-                    finished=not lacking and self._serves(connection),
+                    lacking=tuple(index for index in indexes if index.name not in names),
+                    serves=self._serves(connection),
+                    first_line=first_line(connection),
                     last_row=self._last_row(connection, coverage),
                 )
         except ShardError as error:
@@ -143,6 +158,15 @@ class Shard:
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
 
+    def discard(self, windows: Sequence[RowidRange]) -> None:
+        """Deletes the windows' rows and ledger lines, in one transaction."""
+        with self.connect(cache_kib=budget.cache_kib(1)) as connection:
+            self.begin(connection)
+            for piece in plan.union(windows):
+                connection.execute(sql.delete_rows(self._table, piece))
+                connection.execute(sql_ledger.delete_windows(piece))
+            connection.execute("COMMIT")
+
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes, which `finish` will build anew: cheaper than to keep them up while many rows come."""
         with self.connect(cache_kib=budget.cache_kib(1)) as connection:
@@ -188,3 +212,9 @@ class Shard:
 
     def _has_pages(self) -> bool:
         return self.path.exists() and self.path.stat().st_size > 0
+
+
+def first_line(connection: Connection) -> FirstLine | None:
+    """Where the ledger in this shard begins."""
+    ((run_id, committed_at),) = connection.execute(sql_ledger.SELECT_FIRST_LINE)
+    return None if run_id is None else FirstLine(run_id, committed_at)

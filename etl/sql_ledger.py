@@ -33,6 +33,8 @@ INSERT_WINDOW = f"INSERT INTO {WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
 SELECT_IDENTITY = f"SELECT * FROM {IDENTITY_TABLE}"
 SELECT_WINDOWS = f"SELECT first_rowid, last_rowid, rows FROM {WINDOWS_TABLE} ORDER BY first_rowid"
 
+SELECT_FIRST_LINE = f"SELECT min(run_id), min(committed_at) FROM {WINDOWS_TABLE}"
+
 SELECT_COVERAGE = f"""SELECT min(first_rowid), max(last_rowid), sum(rows) FROM (
     SELECT *, sum(starts) OVER (ORDER BY first_rowid) AS island FROM (
         SELECT *, first_rowid IS NOT lag(last_rowid) OVER (ORDER BY first_rowid) + 1 AS starts FROM {WINDOWS_TABLE}

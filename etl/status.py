@@ -83,6 +83,8 @@ def _lines(found: Standing) -> Iterator[str]:
         bound = "up to " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{found.lag_rows:,} rows of the source are newer than the shards"
     yield f"  last verification: {_of_verification(found.verification)}"
+    for shard in found.unproved:
+        yield f"  shard {shard} was loaded later than the others, and no full verification has been made since"
     yield from (f"  note: {note}" for note in found.notes)
 
 
@@ -106,6 +108,7 @@ def _of_run(run: State) -> Iterator[str]:
             f"  {run.rows:,} rows, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}; "
             f"{run.rowids_done:,} of {run.rowids_todo:,} rowids"
         )
+    yield from (f"warning: {warning}" for warning in run.warnings)
     yield f"last success: {_moment(run.last_success_at) if run.last_success_at else 'never'}"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from etl import plan
 from etl.model import Index, LedgerLine, RowidRange
-from etl.shard import Found, Shard
+from etl.shard import FirstLine, Found, Shard
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ class Stock:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row of the source is in a shard that serves."""
+        """Whether nothing is left to load and every shard serves."""
         return self.todo.is_nothing and self.is_finished
 
     @property
@@ -51,13 +51,26 @@ class Stock:
         return [each.rows if each else 0 for each in self.found]
 
     @property
-    def begun(self) -> dict[RowidRange, dict[int, int]]:
-        """The windows that only some shards have: window → slot → rows."""
-        rows: dict[RowidRange, dict[int, int]] = {}
+    def rows_before(self) -> dict[RowidRange, dict[int, int]]:
+        """The windows that lost shards lack: window → slot of another shard → rows that it has."""
+        rows: dict[RowidRange, dict[int, int]] = {window: {} for window in self.todo.lost}
         for slot, lines in enumerate(self.lines):
             for line in lines:
-                rows.setdefault(line.window, {})[slot] = line.rows
+                if line.window in rows:
+                    rows[line.window][slot] = line.rows
         return rows
+
+    @property
+    def unproved(self) -> dict[int, str | None]:
+        """The slots of shards that were filled after the others, or are to be now: slot → when that began.
+
+        Their rows are the source's of a later moment, so a row whose key changed between may be in two shards or in
+        none: only a verification can tell.
+        """
+        lost: dict[int, str | None] = dict.fromkeys(
+            sorted({slot for slots in self.todo.lost.values() for slot in slots})
+        )
+        return later([each.first_line if each else None for each in self.found]) | lost
 
     @property
     def growth(self) -> float:
@@ -75,4 +88,44 @@ def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[I
     if len(set(coverages)) > 1:
         pairs = zip(shards, found, strict=True)
         lines = each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], pairs)
-    return Stock(found, lines, done, plan.todo(rowids, coverages, [[line.window for line in slot] for slot in lines]))
+    partial, lost = _incomplete(found, coverages, lines)
+    return Stock(found, lines, done, plan.todo(rowids, done, partial=partial, lost=lost))
+
+
+def later(first_lines: Sequence[FirstLine | None]) -> dict[int, str | None]:
+    """The slots whose ledger begins with a later run than the earliest: slot → when that line was committed."""
+    earliest = min((line.run_id for line in first_lines if line), default="")
+    return {slot: line.committed_at for slot, line in enumerate(first_lines) if line and line.run_id > earliest}
+
+
+def without_proof(unproved: Mapping[int, str | None], proved_at: str | None) -> list[int]:
+    """Those of the slots that were filled after `proved_at` (ISO 8601 in UTC, as are the moments), or are yet to be."""
+    return [slot for slot, since in unproved.items() if not (since and proved_at and since < proved_at)]
+
+
+def _incomplete(
+    found: Sequence[Found | None], coverages: Sequence[plan.Coverage], lines: Sequence[Sequence[LedgerLine]]
+) -> tuple[list[RowidRange], dict[RowidRange, frozenset[int]]]:
+    """The windows that only some shards have: those that a killed run left, and those that lost shards lack."""
+    partial: list[RowidRange] = []
+    lost: dict[RowidRange, frozenset[int]] = {}
+    latest_run: dict[RowidRange, str] = {}
+    for line in (line for slot in lines for line in slot):
+        latest_run[line.window] = max(line.run_id, latest_run.get(line.window, ""))
+    some_shard_serves = any(each is not None and each.serves for each in found)
+
+    def was_lost(slot: int, window: RowidRange) -> bool:
+        """Whether the shard was made, or is to be made, after a run had completed the window.
+
+        Before any shard serves every window must be complete. A run discards partial windows before it commits one.
+        """
+        first_line = found_slot.first_line if (found_slot := found[slot]) else None
+        return some_shard_serves if first_line is None else first_line.run_id > latest_run[window]
+
+    for window in sorted(latest_run):
+        slots = frozenset(slot for slot, coverage in enumerate(coverages) if not plan.covers(coverage, window))
+        if all(was_lost(slot, window) for slot in slots):
+            lost[window] = slots
+        else:
+            partial.append(window)
+    return partial, lost

@@ -40,8 +40,8 @@ class Survey:
         self._has_large_rows = False
 
     def batches(self) -> Iterator[Batch]:
-        """All batches, windows that only some shards lack first."""
-        for windows, lacking in plan.neighbours(self._todo.ragged, self._windows_per_batch * self._window_rows):
+        """All batches, those of lost shards first."""
+        for windows, lacking in plan.neighbours(self._todo.lost, self._windows_per_batch * self._window_rows):
             whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
             rowids, row_bytes = self._source.row_bytes(whole, rows=-1)
             yield from self._gathered(windows, rowids, row_bytes + self._overhead, lacking)

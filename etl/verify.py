@@ -57,7 +57,7 @@ class Verdict:
         return {
             "outcome": "different" if self.exit_code else "equal",
             "exit_code": self.exit_code,
-            "finished_at": observe.now().isoformat(timespec="seconds"),
+            "finished_at": observe.now().isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 1),
             "source_rows": first.source_rows,
             "shard_rows": first.shard_rows,

@@ -77,6 +77,7 @@ POINTS = {
     "before a ledger line": Point(Connection, "executemany", says=sql_ledger.INSERT_WINDOW),
     "before a commit": Point(Connection, "execute", says="COMMIT", caller="commit"),
     "between two shards' commits": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
+    "between two shards' discards": Point(Shard, "discard", after=True),
     "before a manifest file": Point(Manifest, "_write"),
     "before a manifest file's bytes": Point(pl.DataFrame, "write_parquet", caller="_write"),
     "before a manifest file's name": Point(Path, "rename", caller="_write"),

@@ -23,7 +23,7 @@ def test_a_sound_set_has_nothing_to_be_said_of(clients: Workplace) -> None:
     seen = inspection.take(clients.shards)
     assert findings.rows_verdict(seen).startswith("**Yes, as even as chance makes it.**")
     assert findings.misplaced_verdict(seen).startswith("**Yes.** The keys of 3,000 of 3,000 rows")
-    assert run_findings.seams_verdict(seen).startswith("**Yes.** 30 windows meet")
+    assert run_findings.seams_verdict(seen).startswith("**Yes.** 30 windows follow each other")
     assert run_findings.widened_verdict(seen).startswith("**None.**")
     assert seen.rows == 3000
     assert seen.shards["bytes"].to_list() == [path.stat().st_size for path in shard_files(clients.environ())]

@@ -44,6 +44,7 @@ TWICE = [
     (("among the compacted parts", 2), ("among the mended parts", 2)),
     (("among the compacted parts", 2), ("between the mended manifest and the old one", 1)),
     (("between two shards' commits", 3), ("between two shards' commits", 2)),
+    (("between two shards' commits", 3), ("between two shards' discards", 1)),
     (("mid-batch", 30), ("before a ledger line", 2)),
     (("before a shard has its identity", 3), ("before a shard has its identity", 1)),
     (("between two indexes of a shard", 1), ("between two indexes of a shard", 1)),

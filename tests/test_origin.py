@@ -1,6 +1,7 @@
 """The source of a later run must be the one of the runs before: told by its rows, whatever its path."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from etl import status
 from tests.faults import FORCED
 from tests.test_identity import assert_stopped
 from tests.workplace import Workplace, differences, migrate, shard_files
@@ -120,7 +122,21 @@ def test_a_refusal_can_be_overruled_and_new_rows_arrive(done: Workplace, capfd: 
     assert forced.code == 0, forced.err
     assert forced.out.startswith("done: 20 rows")
     logged = [json.loads(line) for path in done.logs.glob("logs/*") for line in path.read_text().splitlines()]
-    assert any(line["event"] == "forced" and "rowids" in line["although"] for line in logged)
+    assert any(line["event"] == "source" and "rowids" in line["changed"] for line in logged)
+
+
+def test_rowids_used_again_after_a_restored_backup_are_told_on_the_console_and_in_status(
+    done: Workplace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Too few rows differ for a refusal: the warning must be where an operator looks."""
+    rebuild(
+        done.source, "UPDATE clients SET k = 'later ' || rowid, INN = 'x', note = 'y' WHERE rowid BETWEEN 495 AND 500"
+    )
+    assert migrate(done.environ()) == 0
+    assert "rowids 495, 496, 497, 498, 499" in capfd.readouterr().err
+    assert status.run(done.environ()) == 0
+    said = capfd.readouterr().out
+    assert re.search(r"warning: .*6 of \d+ rows looked at are not the rows that the shards have", said)
 
 
 def test_what_a_shrunken_source_has_done_is_never_less_than_nothing(done: Workplace) -> None:

@@ -104,27 +104,20 @@ def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expec
 
 @given(data=st.data())
 def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> None:
-    """Windows tile a range; each slot has done some of them, and the source may reach further both ways."""
+    """Windows are disjoint; some are done, lost shards lack others, and the source may reach further both ways."""
     windows = data.draw(st.lists(ranges, max_size=6).map(disjoint), label="windows")
-    of_a_slot = st.sets(st.sampled_from(windows)) if windows else st.just(set())
-    slots = data.draw(st.lists(of_a_slot, min_size=1, max_size=4), label="slots")
+    lost = {window: data.draw(st.frozensets(st.integers(0, 3)), label="slots") for window in sorted(windows)}
+    lost = {window: slots for window, slots in lost.items() if slots}
+    done = plan.union(window for window in windows if window not in lost)
     source = data.draw(st.none() | ranges, label="source")
-    done = [plan.union(slot) for slot in slots]
-    everywhere = plan.common(done)
-    left = plan.todo(source, done, [[w for w in slot if not plan.covers(everywhere, w)] for slot in slots])
-    lacking = {
-        window: frozenset(number for number, slot in enumerate(slots) if window not in slot)
-        for window in windows
-        if any(window in slot for slot in slots)
-    }
-    assert left.ragged == {window: numbers for window, numbers in lacking.items() if numbers}
-    assert members(left.fresh) == (members([source]) if source else set()) - members(w for slot in slots for w in slot)
+    left = plan.todo(source, done, lost=lost)
+    assert members(left.fresh) == (members([source]) if source else set()) - members([*done, *lost])
     assert not any(piece.first_rowid < 0 <= piece.last_rowid for piece in left.fresh)
-    assert left.span == len(members(left.fresh)) + sum(window.span for window in left.ragged)
-    assert left.is_nothing == (not left.ragged and not left.fresh)
+    assert left.span == len(members(left.fresh)) + sum(window.span for window in lost)
+    assert left.is_nothing == (not lost and not left.fresh)
     span = data.draw(st.integers(1, 10), label="span")
-    gathered = plan.neighbours(left.ragged, span)
-    assert {window: numbers for group, numbers in gathered for window in group} == left.ragged
+    gathered = plan.neighbours(left.lost, span)
+    assert {window: numbers for group, numbers in gathered for window in group} == lost
     for group, _ in gathered:
         together = plan.union(group)
         assert len(together) == 1

@@ -102,7 +102,7 @@ def test_the_numbers_in_the_page_are_those_of_the_shards(reported: Workplace, pa
     assert f"{sum(expected):,} rows of clients are in 8 shards" in text
     assert f"{expected[-1]:,} rows whose key is NULL, empty or blank are in shard 7" in text
     assert "the heaviest key has 900" in text
-    assert "windows meet without gap or overlap" in text
+    assert "windows follow each other without gap or overlap" in text
     assert "INN from the window at rowid" in text
     assert "No: more uneven than chance explains" in text
     assert "findings" not in text, "no cell of code is shown"

@@ -84,7 +84,7 @@ def make(settings: Settings) -> Forecast:
             "manifest, and may be more"
         )
     looks: list[Callable[[], None]] = [
-        lambda: origin.check(settings.SOURCE_DB, table, shards, stock, each, force=False),
+        lambda: _look_for_changes(settings, forecast, table, stock=stock, shards=shards),
         lambda: _look_at_room(settings, table, rowids, stock=stock, indexed=rehearse(table, indexes), shards=shards),
         lambda: _look_at_rows(settings, forecast, table, rowids, stock=stock, indexes=indexes, shards=shards),
     ]
@@ -94,6 +94,13 @@ def make(settings: Settings) -> Forecast:
         except EtlError as error:
             forecast.refuse(error)
     return forecast
+
+
+def _look_for_changes(
+    settings: Settings, forecast: Forecast, table: Table, *, stock: Stock, shards: Sequence[Glance]
+) -> None:
+    warning = origin.check(settings.SOURCE_DB, table, shards, stock, _Collecting(forecast), force=False)
+    forecast.warnings += [warning] if warning else []
 
 
 def _look_at_room(
@@ -127,12 +134,12 @@ def _look_at_rows(
     indexes: Sequence[Index],
     shards: Sequence[Glance],
 ) -> None:
-    todo = (*stock.todo.fresh, *stock.todo.ragged)
+    todo = (*stock.todo.fresh, *stock.todo.lost)
     found = census.take(settings.SOURCE_DB, table, rowids, todo, piece_rows=_TRIAL_ROWS)
     forecast.sampled_rows, forecast.rows, forecast.rows_todo = found.sampled_rows, found.rows, found.rows_todo
     window_rows = settings.BATCH_SIZE * settings.READERS
     fresh = max(0, -(-found.rows_todo.rows // window_rows)) if stock.todo.fresh else 0
-    forecast.windows_todo = fresh + len(stock.todo.ragged)
+    forecast.windows_todo = fresh + len(stock.todo.lost)
     forecast.columns = [traits.of_column(column, table, found) for column in table.carried]
     forecast.key = traits.of_key(table.key, found.key)
     forecast.warnings += traits.key_warnings(table.key, found.key, found.sampled_rows)

@@ -76,7 +76,9 @@ class Glance(Shard):
         if not self.path.is_file():
             return None
         self.is_half_written = True
-        return Found(self.known.coverage, self.known.rows.get(self._number, 0), lacking=(), finished=False)
+        return Found(
+            self.known.coverage, self.known.rows.get(self._number, 0), lacking=(), serves=False, first_line=None
+        )
 
     def opened(self) -> Connection:
         """The file, without a trace."""

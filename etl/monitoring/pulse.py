@@ -147,6 +147,7 @@ class Pulse:
             rss_bytes=rss_bytes,
             seconds={stage: round(seconds, 3) for stage, seconds in dict(tally.seconds).items()},
             shards=self._shards(),
+            warnings=tuple(tally.warnings),
         )
 
     def _shards(self) -> Sequence[ShardState]:

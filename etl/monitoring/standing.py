@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etl import plan, schema, sql_ledger
+from etl import plan, schema, sql_ledger, stock
 from etl.config import Settings
 from etl.errors import EtlError
 from etl.forecasting import glance
@@ -16,6 +16,7 @@ from etl.model import RowidRange
 from etl.monitoring import state
 from etl.monitoring.state import INTERRUPTED, RUNNING, State
 from etl.routing import shard_path
+from etl.shard import FirstLine, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Standing:
     """Rows of the source above the last one that every shard has; rowids, an upper bound, where there are many."""
     verification: dict[str, Any] | None = None
     """What the last one left."""
+    unproved: list[int] = field(default_factory=list)
+    """Shards that were loaded later than the others, without a full verification since."""
     notes: list[str] = field(default_factory=list)
     """What could not be found out, and why."""
 
@@ -80,28 +83,34 @@ def _shards(settings: Settings, standing: Standing, *, is_live: bool) -> tuple[l
     if not known:
         known = manifest.rows()
     shards, coverages = [], []
+    first_lines: list[FirstLine | None] = []
     for number in settings.shard_map.shards:
         path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
         size = path.stat().st_size if path.is_file() else 0
         if is_live or (size and glance.is_half_written(path)):
             shards.append(ShardStanding(number, known.get(number), size, source))
             coverages.append(manifest.coverage())
+            first_lines.append(None)
             continue
-        coverage, rows = _ledger(path, standing) if size else ((), None)
+        coverage, rows, first_line = _ledger(path, standing) if size else ((), None, None)
         shards.append(ShardStanding(number, rows, size, "nothing" if rows is None else "ledger"))
         coverages.append(coverage)
+        first_lines.append(first_line)
+    proved_at = state.proved_at(state.verification_path(settings.SHARD_DIR, settings.TABLE_NAME))
+    standing.unproved = [shards[slot].shard for slot in stock.without_proof(stock.later(first_lines), proved_at)]
     done = plan.common(coverages)
     return shards, done[-1].last_rowid if done else None
 
 
-def _ledger(path: Path, standing: Standing) -> tuple[plan.Coverage, int | None]:
+def _ledger(path: Path, standing: Standing) -> tuple[plan.Coverage, int | None, FirstLine | None]:
     try:
         with glance.opened(path) as connection:
             islands = connection.execute(sql_ledger.SELECT_COVERAGE)
+            begins = first_line(connection)
     except EtlError as error:
         standing.notes.append(str(error))
-        return (), None
-    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands)
+        return (), None, None
+    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands), begins
 
 
 def _lag_rows(settings: Settings, standing: Standing, last_rowid: int | None) -> int | None:

@@ -75,6 +75,8 @@ class State:
     shards: Sequence[ShardState]
     lag_rows: int | None = None
     """Rows of the source above the shards' last one when the run ended; None while it runs, or where unknown."""
+    warnings: Sequence[str] = ()
+    """What the operator should know although the run went on."""
     format_version: int = FORMAT_VERSION
 
 
@@ -86,6 +88,16 @@ def path_of(shard_dir: Path, table: str) -> Path:
 def verification_path(shard_dir: Path, table: str) -> Path:
     """Where the last verification of a table leaves its outcome."""
     return shard_dir / f"{in_file_names(table)}_verify.json"
+
+
+def proved_at(path: Path) -> str | None:
+    """When the last verification ended, if it compared all rows and found them equal; None where it did not."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        said = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        bounds = (said["scope"][name] for name in ("shards", "since", "sample_percent"))
+        if said["outcome"] == "equal" and all(bound is None for bound in bounds):
+            return str(said["finished_at"])
+    return None
 
 
 def write(path: Path, state: State) -> None:

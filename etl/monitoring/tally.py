@@ -44,6 +44,8 @@ class Tally:
         self.shard_write_s: dict[int, float] = {}
         self.indexed = 0
         """Shards that serve."""
+        self.warnings: list[str] = []
+        """What the operator should know although the run goes on."""
         self.seconds: dict[str, float] = {}
         """By stage: read, route and write are summed over threads; load and index are the time that passed."""
         self.started_s = 0.0

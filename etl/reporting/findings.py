@@ -23,8 +23,9 @@ def summary(seen: Inspection) -> Words:
     identity, numbers = seen.found.identity, seen.found.shard_map.shards
     size = _megabytes(sum(seen.shards["bytes"].to_list()))
     return Words(
-        f"**{seen.rows:,} rows** of `{identity.source_table}` are in **{len(numbers)} shards** of together "
-        f"**{size}**, by the SHA-256 of `{identity.shard_key}`; keyless rows are in shard {identity.reserved_shard}."
+        f"By their ledgers, **{len(numbers)} shards** of together **{size}** have **{seen.rows:,} rows** of "
+        f"`{identity.source_table}`, by the SHA-256 of `{identity.shard_key}`; keyless rows are in "
+        f"shard {identity.reserved_shard}."
     )
 
 

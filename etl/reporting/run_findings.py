@@ -78,12 +78,12 @@ def seams(seen: Inspection) -> Seams:
 
 
 def seams_verdict(seen: Inspection) -> Words:
-    """Whether the windows meet and hold all rows."""
+    """Whether the windows follow each other, and whether manifest and ledgers say the same number of rows."""
     found, rows = seams(seen), int(seen.windows["rows"].sum())
     if not found.gaps and not found.overlaps and rows == seen.rows:
         return Words(
-            f"**Yes.** {seen.windows.height:,} windows meet without gap or overlap; their {rows:,} rows are those "
-            "of the shards."
+            f"**Yes.** {seen.windows.height:,} windows follow each other without gap or overlap, and the manifest and "
+            f"the shards' ledgers both say {rows:,} rows. Rows are not counted here: `python -m etl.verify` does that."
         )
     return Words(
         f"**No.** {len(found.gaps):,} gaps, {len(found.overlaps):,} overlaps; the windows have {rows:,} rows, the "

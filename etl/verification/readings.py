@@ -33,7 +33,7 @@ class Portion:
 
 def of_source(source: Source, coverage: plan.Coverage) -> Iterator[Portion]:
     """The source's rows in these ranges, in portions that fit the memory budget."""
-    todo = plan.Todo({}, plan.split_at_zero(coverage))
+    todo = plan.Todo((), {}, plan.split_at_zero(coverage))
     survey = Survey(source, todo, batch_rows=READ_ROWS // _READERS, readers=_READERS, slots=1)
     for batch in survey.batches():
         frame = source.read(batch)
