@@ -25,6 +25,7 @@ _CONSOLE_EVENTS = {  # and every warning
     "plan",
     "reindex",
     "manifest",
+    "partial",
     "progress",
     "loaded",
     "finished",
@@ -106,8 +107,8 @@ def _write_json(file: TextIO, message: Message) -> None:
 
 def _write_console(message: Message) -> None:
     record = message.record
-    if record["message"] not in _CONSOLE_EVENTS and record["level"].no < logger.level("WARNING").no:
-        return  # the command says the rest in its own last line
+    if record["message"] not in _CONSOLE_EVENTS and record["level"].name != "WARNING":
+        return  # an error is the last line that the command prints
     text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
     with suppress(OSError):  # a console that is gone ends no run
         print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)

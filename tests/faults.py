@@ -24,6 +24,7 @@ from typing import Any
 from unittest.mock import patch
 
 import polars as pl
+import psutil
 import pytest
 
 from etl import migrate, sql_ledger
@@ -206,11 +207,23 @@ def states(process: Process, directory: Path, copies: Path, dice: random.Random,
     while process.poll() is None and taken < most:
         time.sleep(dice.uniform(0.01, 0.12))
         process.send_signal(signal.SIGSTOP)
-        if directory.is_dir():
-            shutil.copytree(directory, copies / f"{taken:03d}")
-            taken += 1
-        process.send_signal(signal.SIGCONT)
+        try:
+            if stands_still(process) and directory.is_dir():
+                shutil.copytree(directory, copies / f"{taken:03d}")
+                taken += 1
+        finally:
+            process.send_signal(signal.SIGCONT)
     return taken
+
+
+def stands_still(process: Process) -> bool:
+    """Waits until the signal to stop has reached every thread; False where the process has ended."""
+    with suppress(psutil.NoSuchProcess):
+        while (state := psutil.Process(process.pid).status()) != psutil.STATUS_ZOMBIE:
+            if state == psutil.STATUS_STOPPED:
+                return True
+            time.sleep(0.001)
+    return False
 
 
 def main(name: str, n: str, effect: str) -> int:

@@ -71,7 +71,7 @@ def test_shards_rolled_back_again_and_again_are_made_whole(workplace: Workplace,
     assert_survived(workplace, seed=seed, times=20)
 
 
-def test_a_rolled_back_shard_does_again_what_it_lost_and_the_others_nothing(workplace: Workplace) -> None:
+def test_windows_that_a_rolled_back_shard_lost_are_loaded_again_into_all(workplace: Workplace) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ()
     assert migrate(environ) == 0
@@ -80,13 +80,15 @@ def test_a_rolled_back_shard_does_again_what_it_lost_and_the_others_nothing(work
     workplace.populate(ROWS, first=ROWS + 1)
     assert migrate(environ) == 0
     first, *others = sorted(workplace.shards.glob("*.db"))
+    before = _last_runs(first)
     shutil.copy(early / first.name, first)
     assert migrate(environ) == 0
     assert faults_of(environ) == []
-    runs = {path: _last_runs(path) for path in (first, *others)}
-    assert all(len(runs[path]) == 2 for path in runs)
-    assert all(runs[path][0] == runs[first][0] for path in others)
-    assert all(runs[path][1] != runs[first][1] for path in others)
+    again = [_last_runs(path) for path in (first, *others)]
+    assert all(runs == again[0] for runs in again)
+    assert [len(before), len(again[0])] == [2, 2]
+    assert before[0] == again[0][0], "what all shards had is left alone"
+    assert before[1] != again[0][1]
 
 
 def _last_runs(path: Path) -> list[str]:
