@@ -83,6 +83,12 @@ class Connection:
         return _Errors(self.path, doing)
 
 
+def sqlite_version() -> str:
+    """The version of the SQLite that writes and checks the shards."""
+    with Connection(Path(":memory:"), cache_kib=1, uri=":memory:") as connection:
+        return str(connection.execute("SELECT sqlite_version()")[0][0])
+
+
 class _Errors:
     """Turns a driver's error into one line with the file; SQLite's messages hold names, never values."""
 

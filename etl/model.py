@@ -67,6 +67,8 @@ class Column:
     """Computed by SQLite from other columns: never written to a shard."""
     storage_classes: frozenset[str] = frozenset()
     """What `typeof()` gave in a sample of rows; empty where nothing was sampled."""
+    default: str | None = None
+    """The text of its DEFAULT, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

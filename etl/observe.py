@@ -25,6 +25,7 @@ _CONSOLE_EVENTS = {
     "plan",
     "reindex",
     "triggers",
+    "versions",
     "reserved",
     "manifest",
     "progress",
