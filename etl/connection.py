@@ -14,7 +14,9 @@ import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
+from etl import sql
 from etl.errors import EtlError
+from etl.model import Table
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -66,6 +68,15 @@ class Connection:
         """Sets a PRAGMA, or asks it; what it answers, if anything."""
         rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
         return rows[0][0] if rows else None
+
+    def replace_ddl(self, table: Table, ddl: str) -> None:
+        """Goes by another CREATE text of the table, within a transaction that does not commit it.
+
+        SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK alone.
+        """
+        self.pragma("writable_schema", "ON")
+        self.execute(sql.replace_ddl(table, ddl))
+        self.pragma("writable_schema", "RESET")  # reads the schema again, as this transaction has it
 
     def close(self) -> None:
         """Closes cursors, then the connection; an open transaction is rolled back."""

@@ -120,8 +120,15 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     rows = database.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
     sampled = _storage_classes(database, quoted, [row[1] for row in rows])
     columns = tuple(
-        Column(column, affinity(declared, strict=bool(strict)), hidden in (2, 3), sampled[column], default)
-        for _, column, declared, _, default, _, hidden in rows
+        Column(
+            name=column,
+            affinity=affinity(declared, strict=bool(strict)),
+            generated=hidden in (2, 3),
+            storage_classes=sampled[column],
+            not_null=bool(not_null),
+            default=default,
+        )
+        for _, column, declared, not_null, default, _, hidden in rows
     )
     by_name = {folded(column.name): column for column in columns}
     key = by_name.get(folded(key_name))

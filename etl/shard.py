@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from etl import budget, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
+from etl.ddl import without_not_null
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
@@ -142,6 +143,14 @@ class Shard:
             connection.executemany(sql_ledger.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
+
+    def relax(self, connection: Connection) -> None:
+        """Takes NOT NULL off the table until `restore`, which must come before the commit."""
+        connection.replace_ddl(self._table, without_not_null(self._table.ddl))
+
+    def restore(self, connection: Connection) -> None:
+        """Gives the table its own CREATE text again."""
+        connection.replace_ddl(self._table, self._table.ddl)
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes, which `finish` will build anew: cheaper than to keep them up while many rows come."""
