@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from etl.routing import shard_of
+from etl import startup
+
+startup.end_at_ctrl_c()  # before the modules that take long to load
+
+from etl.routing import shard_of  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from etl.access.scan import scan_shards

@@ -14,7 +14,9 @@ import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
+from etl import sql
 from etl.errors import EtlError
+from etl.model import Table
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -67,6 +69,15 @@ class Connection:
         rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
         return rows[0][0] if rows else None
 
+    def replace_ddl(self, table: Table, ddl: str) -> None:
+        """Goes by another CREATE text of the table, within a transaction that does not commit it.
+
+        SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK alone.
+        """
+        self.pragma("writable_schema", "ON")
+        self.execute(sql.replace_ddl(table, ddl))
+        self.pragma("writable_schema", "RESET")  # reads the schema again, as this transaction has it
+
     def close(self) -> None:
         """Closes cursors, then the connection; an open transaction is rolled back."""
         for cursor in (*self._cursors.values(), self._cursor):
@@ -81,6 +92,12 @@ class Connection:
 
     def _errors(self, doing: str) -> _Errors:
         return _Errors(self.path, doing)
+
+
+def sqlite_version() -> str:
+    """The version of the SQLite that writes and checks the shards."""
+    with Connection(Path(":memory:"), cache_kib=1, uri=":memory:") as connection:
+        return str(connection.execute("SELECT sqlite_version()")[0][0])
 
 
 class _Errors:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from etl import budget, fleet, observe, origin, plan, preflight, schema, sql
+from etl import budget, fleet, observe, origin, plan, portability, preflight, schema, sql
 from etl import stock as stock_of
 from etl.books import Books
 from etl.config import Settings
@@ -99,6 +99,8 @@ class Migration:
             totals = self._totals(shards, stock.rows)
             return Outcome(0, 0.0, 0.0, totals, nothing_new=True, last_rowid=last_rowid, unproved=unproved)
         self._announce(table, rowids, stock)
+        for warning in portability.warnings(table, indexed, indexes):
+            observe.event("versions", "WARNING", warning=warning)
         start = time.perf_counter()
         with Watch(self._tally, garbage_ticker_minutes=settings.GARB_COL_TICKER_MINUTES) as watch:
             rows = self._load(table, shards, stock, indexes, watch)

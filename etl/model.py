@@ -67,6 +67,9 @@ class Column:
     """Computed by SQLite from other columns: never written to a shard."""
     storage_classes: frozenset[str] = frozenset()
     """What `typeof()` gave in a sample of rows; empty where nothing was sampled."""
+    not_null: bool = False
+    default: str | None = None
+    """The text of its DEFAULT, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Partitioned:
     """Slot s has the rows offsets[s] … offsets[s+1]−1; shape (slots + 1,)."""
     window_rows: npt.NDArray[np.int64]
     """How many rows of each window each slot got; shape (windows, slots)."""
+    breaks_not_null: bool
+    """Whether a row has, or a generated column may get, a NULL where the table says NOT NULL."""
 
     def of(self, slot: int) -> pa.Table:
         """The slot's rows; a view, nothing is copied."""
@@ -62,7 +64,15 @@ def partition(
         cells=gathered.to_arrow(compat_level=pl.CompatLevel.newest()),
         offsets=np.concatenate([[0], np.cumsum(np.bincount(slots, minlength=count))]),
         window_rows=window_rows.reshape(len(windows), count),
+        breaks_not_null=_breaks_not_null(gathered, table, lanes),
     )
+
+
+def _breaks_not_null(frame: pl.DataFrame, table: Table, lanes: Lanes) -> bool:
+    if any(column.generated and column.not_null for column in table.columns):
+        return True  # its cells are not read
+    firsts = (frame[names[0]] for column, names in sql.written_columns(table, lanes) if column.not_null)
+    return any(first.null_count() or (first.name.endswith("_tag") and (first == 0).any()) for first in firsts)
 
 
 def keys(frame: pl.DataFrame, table: Table, lanes: Lanes, *, utf8: ToUtf8 | None) -> pl.Series:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from etl import __version__, observe
+from etl import __version__, observe, startup
 from etl.access import shardset
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
@@ -133,6 +133,7 @@ def main(
     Example: SHARD_DIR=shards python -m etl.report
     """
     stand_in_for_closed_streams()
+    startup.raise_at_ctrl_c()  # a kernel and its directory are to be removed
     raise typer.Exit(run(os.environ, Path(".env")))
 
 

@@ -120,8 +120,15 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     rows = database.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
     sampled = _storage_classes(database, quoted, [row[1] for row in rows])
     columns = tuple(
-        Column(column, _affinity(declared, strict=bool(strict)), hidden in (2, 3), sampled[column])
-        for _, column, declared, _, _, _, hidden in rows
+        Column(
+            name=column,
+            affinity=affinity(declared, strict=bool(strict)),
+            generated=hidden in (2, 3),
+            storage_classes=sampled[column],
+            not_null=bool(not_null),
+            default=default,
+        )
+        for _, column, declared, not_null, default, _, hidden in rows
     )
     by_name = {folded(column.name): column for column in columns}
     key = by_name.get(folded(key_name))
@@ -155,7 +162,7 @@ def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> s
     kind, rootpage, ddl = found.get(name, ("", 0, None))
     if kind == "view":
         raise Refused(f"{place}: expected a table, found a view; set TABLE_NAME to the table behind it")
-    if kind != "table" or name.lower().startswith("sqlite_"):
+    if kind != "table" or folded(name).startswith("sqlite_"):
         tables = ", ".join(sorted(other for other, row in found.items() if row[0] == "table")) or "no table at all"
         raise Refused(f"{place}: expected a table of that name (letter case counts), found: {tables}; set TABLE_NAME")
     if not rootpage:
@@ -170,16 +177,16 @@ def _of_table(database: sqlite3.Connection, kind: str, table: str) -> list[tuple
     ).fetchall()
 
 
-def _affinity(declared: str, *, strict: bool) -> Affinity:
+def affinity(declared: str, *, strict: bool) -> Affinity:
     """A declared type's affinity (https://sqlite.org/datatype3.html, 3.1; in STRICT tables ANY converts nothing)."""
-    upper = declared.upper()
-    if "INT" in upper:
+    lower = folded(declared)
+    if "int" in lower:
         return Affinity.INTEGER
-    if "CHAR" in upper or "CLOB" in upper or "TEXT" in upper:
+    if "char" in lower or "clob" in lower or "text" in lower:
         return Affinity.TEXT
-    if "BLOB" in upper or not upper or (strict and upper == "ANY"):
+    if "blob" in lower or not lower or (strict and lower == "any"):
         return Affinity.BLOB
-    if "REAL" in upper or "FLOA" in upper or "DOUB" in upper:
+    if "real" in lower or "floa" in lower or "doub" in lower:
         return Affinity.REAL
     return Affinity.NUMERIC
 
@@ -203,7 +210,7 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
     """
     primary = [(str(row[1]), str(row[2])) for row in rows if row[5]]
     has_index = any(row[3] == "pk" for row in database.execute(f"PRAGMA index_list({quoted})"))
-    if len(primary) == 1 and primary[0][1].upper() == "INTEGER" and not has_index:
+    if len(primary) == 1 and folded(primary[0][1]) == "integer" and not has_index:
         return primary[0][0]
     return None
 

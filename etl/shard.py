@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from etl import budget, plan, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
+from etl.ddl import without_not_null
 from etl.errors import Refused
 from etl.model import Identity, Index, LedgerLine, RowidRange, Table
 
@@ -166,6 +167,14 @@ class Shard:
                 connection.execute(sql.delete_rows(self._table, piece))
                 connection.execute(sql_ledger.delete_windows(piece))
             connection.execute("COMMIT")
+
+    def relax(self, connection: Connection) -> None:
+        """Takes NOT NULL off the table until `restore`, which must come before the commit."""
+        connection.replace_ddl(self._table, without_not_null(self._table.ddl))
+
+    def restore(self, connection: Connection) -> None:
+        """Gives the table its own CREATE text again."""
+        connection.replace_ddl(self._table, self._table.ddl)
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes, which `finish` will build anew: cheaper than to keep them up while many rows come."""

@@ -207,6 +207,12 @@ def delete_rows(table: Table, piece: RowidRange) -> str:
     return f"DELETE FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {bounds}"
 
 
+def replace_ddl(table: Table, ddl: str) -> str:
+    """Replaces the table's CREATE text in the file's schema, where that may be written."""
+    name, text = (part.replace("'", "''") for part in (table.name, ddl))
+    return f"UPDATE sqlite_schema SET sql = '{text}' WHERE type = 'table' AND name = '{name}'"
+
+
 def drop(index: Index) -> str:
     """Drops an index of ours."""
     return f"DROP INDEX IF EXISTS {quote(index.name)}"

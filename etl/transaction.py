@@ -30,6 +30,7 @@ class Transaction:
         self._cache_kib = cache_kib
         self._connection: Connection | None = None
         self._begun = False
+        self._relaxed = False
         self._lines: list[tuple[RowidRange, int]] = []
         self._oldest = 0.0
         self.rows = 0
@@ -49,9 +50,13 @@ class Transaction:
         """Runs a statement within the transaction."""
         self._begin().execute(statement)
 
-    def insert(self, rows: pa.Table, statement: str) -> None:
-        """Adds rows, sorted by rowid."""
-        self._begin().executemany(statement, rows)
+    def insert(self, rows: pa.Table, statement: str, *, breaks_not_null: bool) -> None:
+        """Adds rows, sorted by rowid; where they break NOT NULL, the table has none until the commit."""
+        connection = self._begin()
+        if breaks_not_null and not self._relaxed:
+            self._shard.relax(connection)
+            self._relaxed = True
+        connection.executemany(statement, rows)
         self.rows += rows.num_rows
 
     def note(self, window: RowidRange, rows: int) -> None:
@@ -72,8 +77,10 @@ class Transaction:
             pa.array([committed_at] * len(windows)),
         ]
         connection.executemany(sql_ledger.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
+        if self._relaxed:
+            self._shard.restore(connection)
         connection.execute("COMMIT")
-        self._lines, self.rows, self._begun = [], 0, False
+        self._reset()
         return windows
 
     def close(self) -> None:
@@ -81,7 +88,10 @@ class Transaction:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._lines, self.rows, self._begun = [], 0, False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lines, self.rows, self._begun, self._relaxed = [], 0, False, False
 
     def _begin(self) -> Connection:
         if self._connection is None:

@@ -15,6 +15,7 @@ import typer
 
 from etl import fleet, lock, observe, schema
 from etl.config import Settings, load
+from etl.connection import sqlite_version
 from etl.errors import EtlError, Refused
 from etl.interrupt import Interrupt
 from etl.model import RowidRange
@@ -51,6 +52,12 @@ class Verdict:
         """0 or 4."""
         return 0 if self.last.findings.is_equal else DIFFERENT
 
+    @property
+    def file_check(self) -> str | None:
+        """Which check was made of each file, by which SQLite; None where --since or --sample left it out."""
+        name = "quick_check" if self.scope.quick else "integrity_check"
+        return f"{name} of SQLite {sqlite_version()}" if self.scope.is_everything else None
+
     def as_json(self) -> dict[str, Any]:
         """For machines; docs/operations.md has the fields."""
         first, scope = self.first, self.scope
@@ -70,6 +77,7 @@ class Verdict:
                 "since": scope.since,
                 "sample_percent": scope.percent,
             },
+            "file_check": self.file_check,
             "differences": self.last.findings.counts(),
             **self.last.findings.as_json(),
             "repair": None
@@ -91,6 +99,8 @@ class Verdict:
         )
         lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")
         lines += [f"  {line}" for line in last.findings.lines()]
+        if self.file_check:
+            lines.append(f"  files: {self.file_check}")
         if not self.scope.is_everything:
             lines.append("bounded by --since or --sample: the rest, and whole files, were not looked at")
         if first.newer_rows:

@@ -91,7 +91,7 @@ class Writer:
         rows = routed.rows.of(slot)
         if rows.num_rows:
             self._make_room(slot)
-            transaction.insert(rows, routed.statement)
+            transaction.insert(rows, routed.statement, breaks_not_null=routed.rows.breaks_not_null)
         for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
             transaction.note(window, int(window_rows))
         self._busy_ms[slot] += (time.perf_counter() - start) * 1000

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adbc_driver_sqlite import dbapi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -235,7 +237,10 @@ def test_any_table_is_equal_to_its_shards(
 def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrated: dict[str, str]) -> None:
     equal = command(workplace, migrated)
     assert (equal.code, equal.err) == (0, "")
-    assert re.fullmatch(r"equal: 2,000 rows in 4 shards, 20 windows; .* s \(.* rows/s\)\n", equal.out)
+    assert re.fullmatch(
+        r"equal: 2,000 rows in 4 shards, 20 windows; .* s \(.* rows/s\)\n  files: integrity_check of SQLite 3\S+\n",
+        equal.out,
+    )
     DAMAGES["more rows than are listed"].apply(migrated)
     different = command(workplace, migrated, "--quick")
     assert different.code == 4
@@ -244,6 +249,19 @@ def test_the_command_says_it_in_lines_of_80_columns(workplace: Workplace, migrat
     assert "  changed: 50 rows; rowids 401, 402, " in different.out
     assert lines[-1] == "next: python -m etl.verify --repair"
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("scope", "check"),
+    [(Scope(), "integrity_check"), (Scope(quick=True), "quick_check"), (Scope(percent=50.0), None)],
+)
+def test_it_says_which_sqlite_checked_the_files(
+    migrated: dict[str, str], verify: Verifier, scope: Scope, check: str | None
+) -> None:
+    with closing(dbapi.connect(":memory:")) as writer, closing(writer.cursor()) as cursor:
+        cursor.execute("SELECT sqlite_version()")
+        ((version,),) = cursor.fetchall()
+    assert verify(migrated, scope)["file_check"] == (f"{check} of SQLite {version}" if check else None)
 
 
 def test_a_damaged_file_asks_for_no_repair(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

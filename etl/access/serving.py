@@ -14,7 +14,10 @@ def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | No
     """A read-only connection to the shard that the key belongs to; close it when done.
 
     `shard_dir` and `table` are the environment's SHARD_DIR and TABLE_NAME (or `.env`'s here) where no `shard_dir` is
-    given. Raises Refused or EtlError where the shard is lost, is not finished, or is not one of the set.
+    given. An index on text made of reals may be wrong for a SQLite before 3.52 (this one is `sqlite3.sqlite_version`),
+    so that a query by it finds no row: see "Indexes on text made of reals" in docs/moving-an-application.md.
+
+    Raises Refused or EtlError where the shard is lost, is not finished, or is not one of the set.
     """
     if shard_dir is None:
         from etl.config import load  # noqa: PLC0415 - pydantic takes a while, and most callers know their directory

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from etl import fleet, origin, preflight, schema, sql
+from etl import fleet, origin, portability, preflight, schema, sql
 from etl import stock as stock_of
 from etl.config import Settings
 from etl.errors import AlreadyRunning, EtlError, Refused
@@ -21,7 +21,7 @@ from etl.forecasting.trial import Trial
 from etl.manifest import Manifest
 from etl.model import Index, Lane, RowidRange, ShardMap, Table
 from etl.monitoring import state
-from etl.rehearsal import IndexedColumns, rehearse
+from etl.rehearsal import rehearse
 from etl.source import MAX_RESULT_COLUMNS
 from etl.stock import R, Stock, T
 
@@ -85,7 +85,7 @@ def make(settings: Settings) -> Forecast:
         )
     looks: list[Callable[[], None]] = [
         lambda: _look_for_changes(settings, forecast, table, stock=stock, shards=shards),
-        lambda: _look_at_room(settings, table, rowids, stock=stock, indexed=rehearse(table, indexes), shards=shards),
+        lambda: _look_at_indexes(settings, forecast, table, rowids, stock=stock, indexes=indexes, shards=shards),
         lambda: _look_at_rows(settings, forecast, table, rowids, stock=stock, indexes=indexes, shards=shards),
     ]
     for look in looks:
@@ -103,15 +103,19 @@ def _look_for_changes(
     forecast.warnings += [warning] if warning else []
 
 
-def _look_at_room(
+def _look_at_indexes(
     settings: Settings,
+    forecast: Forecast,
     table: Table,
     rowids: RowidRange | None,
     *,
     stock: Stock,
-    indexed: IndexedColumns,
+    indexes: Sequence[Index],
     shards: Sequence[Glance],
 ) -> None:
+    """Creates them in memory; warns of those that depend on the version of SQLite, and looks for room for all."""
+    indexed = rehearse(table, indexes)
+    forecast.warnings += portability.warnings(table, indexed, indexes)
     if stock.is_complete:
         return
     preflight.check(

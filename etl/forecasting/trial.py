@@ -12,6 +12,7 @@ from pathlib import Path
 from etl import budget, partitioning, plan, sql, sql_ledger
 from etl.config import Settings
 from etl.connection import Connection
+from etl.ddl import without_not_null
 from etl.model import Batch, Index, RowidRange, Table
 from etl.source import Source
 from etl.transcode import Utf8
@@ -100,7 +101,8 @@ def _empty(settings: Settings, table: Table) -> Connection:
     shard.pragma("encoding", f"'{table.encoding}'")
     shard.pragma("page_size", budget.page_bytes(settings.NUM_SHARDS))
     shard.pragma("temp_store", "MEMORY")
-    for statement in (table.ddl, sql_ledger.CREATE_IDENTITY, sql_ledger.CREATE_WINDOWS):
+    # Rows that break NOT NULL are written all the same.
+    for statement in (without_not_null(table.ddl), sql_ledger.CREATE_IDENTITY, sql_ledger.CREATE_WINDOWS):
         shard.execute(statement)
     return shard
 

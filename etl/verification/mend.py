@@ -140,7 +140,11 @@ class Mend:
             shards=self._map,
         )
         for slot, transaction in transactions.items():
-            transaction.insert(partitioned.of(slot), sql.insert(table, portion.lanes))
+            transaction.insert(
+                partitioned.of(slot),
+                sql.insert(table, portion.lanes),
+                breaks_not_null=partitioned.breaks_not_null,
+            )
 
     def _mend_manifest(self, windows: Sequence[RowidRange]) -> None:
         """Gives the manifest, for the windows it has otherwise than the ledgers, the ledgers' word."""
