@@ -11,7 +11,7 @@ from etl.errors import Refused
 ROWS = 200_000
 _ROWS_PER_STATEMENT = 500_000
 
-_TABLE = """CREATE TABLE IF NOT EXISTS clients (
+_TABLE = """CREATE TABLE clients (
     ID INTEGER PRIMARY KEY,
     SURNAME TEXT,
     GIVEN_NAME TEXT,
@@ -55,7 +55,11 @@ def make_source(path: Path, rows: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as database:
-            database.execute(_TABLE)
+            found = dict(database.execute("SELECT name, sql FROM sqlite_schema"))
+            if found and found.get("clients") != _TABLE:
+                raise Refused(f"{path}: expected the demo's own file, found another database; move it away")
+            if not found:
+                database.execute(_TABLE)
             last = database.execute("SELECT ifnull(max(ID), 0) FROM clients").fetchone()[0]
             for first in range(last + 1, rows + 1, _ROWS_PER_STATEMENT):
                 with database:
@@ -65,4 +69,4 @@ def make_source(path: Path, rows: int) -> None:
             f"{path.parent}: cannot be written ({error.strerror}); run the demo in a directory of your own"
         ) from None
     except sqlite3.Error as error:
-        raise Refused(f"{path}: expected the demo's own file ({error}); remove it") from error
+        raise Refused(f"{path}: expected the demo's own file ({error}); move it away") from error

@@ -56,8 +56,6 @@ def shards_as(kind: type[AnyShard], settings: Settings, table: Table) -> list[An
                 f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
                 "shorter SHARD_DIR, or rename the table"
             )
-        if path.exists() and path.samefile(settings.SOURCE_DB):
-            raise Refused(f"{path}: this shard's file is SOURCE_DB itself; choose another SHARD_DIR")
         identity = Identity(
             source=str(settings.SOURCE_DB.resolve()),
             source_table=table.name,

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from etl import files
 from etl.errors import AlreadyRunning, Refused
 
 _WAIT_FOR_NAME_S = 0.5
@@ -24,14 +25,12 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
     Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it; Refused where
     SHARD_DIR cannot be written.
     """
-    holder = shard_dir / ".etl-run.json"
-    path = shard_dir / ".etl.lock"
+    holder, path = files.RUN.path(shard_dir), files.LOCK.path(shard_dir)
     lock = FileLock(path, timeout=0, mode=0o600)
     try:
         lock.acquire()
-        temporary = holder.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"pid": os.getpid(), "started_at": started_at}), encoding="utf-8")
-        temporary.replace(holder)
+        files.remove_leftovers(shard_dir)
+        files.replace(holder, json.dumps({"pid": os.getpid(), "started_at": started_at}).encode())
     except Timeout:
         if not path.exists():
             raise Refused(f"SHARD_DIR={shard_dir}: no file can be made here; choose another directory") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import plan
+from etl import files, plan
 from etl.errors import EtlError
 from etl.model import RowidRange
 
@@ -33,6 +33,8 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 SCHEMA = pl.Schema(_COLUMNS)
 _WINDOW = ("table_name", "first_rowid", "last_rowid")
+_OUR_NAME = re.compile(r"(?:\d{8}T\d{6}\.\d{6}Z-\d+(?:-\d{6})?|(?:again-)*(?:mended|rebuilt)-\d+)\.parquet")
+"""Of a run, of a part of one, and of a manifest that was written again."""
 _MOST_FILES = 50
 """A run that finds more makes them one: hourly runs stay readable for years."""
 
@@ -58,6 +60,7 @@ class Manifest:
     """The files `SHARD_DIR/manifest/*.parquet`: one a run, and small ones more while it goes on.
 
     Shards of several tables may share a directory; each file is of one table, and only that table's runs touch it.
+    A file that has neither our columns nor our name is not ours: it stays, and is not read.
     """
 
     def __init__(self, shard_dir: Path, table_name: str) -> None:
@@ -100,7 +103,7 @@ class Manifest:
 
     def _supersede(self, kind: str, frame: pl.DataFrame) -> None:
         """Writes the frame into a file of its own, then removes the table's others."""
-        old = [*self._frames(SCHEMA.names(), self._files()), *self._unreadable(SCHEMA.names())]
+        old = [*self._frames(SCHEMA.names(), self._files()), *self._spoilt(SCHEMA.names())]
         name = f"{kind}-{len(old)}.parquet"
         taken = set(self._files())
         while self.directory / name in taken:
@@ -125,7 +128,7 @@ class Manifest:
         frame = self._read(_WINDOW).drop("table_name")
         once = frame["first_rowid"].is_unique().all()
         covered = plan.union(RowidRange(*row) for row in frame.iter_rows())
-        return once and covered == done and not self._unreadable(_WINDOW)
+        return once and covered == done and not self._spoilt(_WINDOW)
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, to be written by the next `flush`."""
@@ -150,16 +153,15 @@ class Manifest:
         """
         self.flush()
         if self._parts:
-            files = self._files() if len(self._files()) > _MOST_FILES else self._parts
-            frames = self._frames(SCHEMA.names(), files)
+            parts = self._files() if len(self._files()) > _MOST_FILES else self._parts
+            frames = self._frames(SCHEMA.names(), parts)
             if len(frames) > 1:
                 run_id = self._parts[0].stem.rpartition("-")[0]
                 self._write(f"{run_id}.parquet", pl.concat(frames.values()).sort("first_rowid"))
                 for path in frames:
                     path.unlink()
         self._parts = []
-        for leftover in self.directory.glob("*.tmp"):  # of a run that was killed as it wrote
-            leftover.unlink()
+        files.remove_leftovers(self.directory)
 
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.parquet"))
@@ -169,9 +171,10 @@ class Manifest:
         frames = {path: frame for path in files if (frame := _readable(path, columns)) is not None}
         return {path: frame for path, frame in frames.items() if frame["table_name"].eq(self._table_name).all()}
 
-    def _unreadable(self, columns: Sequence[str]) -> list[Path]:
-        """Truncated and foreign files: what they held is written anew from the ledgers."""
-        return [path for path in self._files() if _readable(path, columns) is None]
+    def _spoilt(self, columns: Sequence[str]) -> list[Path]:
+        """Files of our name that cannot be read: what they held is written again from the ledgers."""
+        ours = [path for path in self._files() if _OUR_NAME.fullmatch(path.name)]
+        return [path for path in ours if _readable(path, columns) is None]
 
     def _read(self, columns: Sequence[str]) -> pl.DataFrame:
         return pl.concat([SCHEMA.to_frame().select(columns), *self._frames(columns, self._files()).values()])
@@ -198,33 +201,17 @@ class Manifest:
         return pl.DataFrame(rows, schema=SCHEMA)
 
     def _write(self, name: str, frame: pl.DataFrame) -> Path:
-        """Writes to a temporary name, syncs, renames, and syncs the directory: a reader sees a whole file or none."""
         path = self.directory / name
-        temporary = path.with_suffix(".tmp")
+        contents = io.BytesIO()  # on a full disk Polars itself would raise an error that hides the reason
+        frame.write_parquet(contents)
         try:
             self.directory.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                contents = io.BytesIO()  # on a full disk Polars itself would raise an error that hides the reason
-                frame.write_parquet(contents)
-                file.write(contents.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-            sync_directory(self.directory)
+            files.replace(path, contents.getbuffer(), durable=True)
         except OSError as error:
             raise EtlError(
                 f"{path}: cannot be written ({error.strerror}); the shards are safe; mend the cause and run again"
             ) from error
         return path
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _facts(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -234,7 +221,12 @@ def _facts(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _readable(path: Path, columns: Sequence[str]) -> pl.DataFrame | None:
+    """Those columns of a file of ours; None where it cannot be read, or has other columns."""
     try:
-        return pl.read_parquet(path, columns=list(columns)).select(pl.col(name).cast(SCHEMA[name]) for name in columns)
+        with path.open("rb") as file:  # Polars takes a path for a pattern
+            if pl.read_parquet_schema(file) != SCHEMA:
+                return None
+            file.seek(0)
+            return pl.read_parquet(file, columns=list(columns))
     except (pl.exceptions.PolarsError, OSError):
         return None

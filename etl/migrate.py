@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import demo, lock, observe
+from etl import demo, files, lock, observe
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
 from etl.forecasting import forecast, forecast_text
@@ -80,8 +80,10 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
     }
     with private_files(), Interrupt() as interrupt:
         try:
-            demo.make_source(directory / "clients.db", rows)
-            outcome = _locked(load(environ), interrupt, Tally())
+            settings = load(environ)
+            files.check(settings, *files.OF_A_RUN)
+            demo.make_source(settings.SOURCE_DB, rows)
+            outcome = _locked(settings, interrupt, Tally())
         except EtlError as error:
             return complain(error)
         with maybe_deaf(sys.stdout):
@@ -96,6 +98,7 @@ def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
 
 
 def _locked(settings: Settings, interrupt: Interrupt, tally: Tally, *, force: bool = False) -> Outcome:
+    files.check(settings, *files.OF_A_RUN)
     started = observe.now()
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)

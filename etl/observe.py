@@ -46,7 +46,7 @@ def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterato
     path = log_dir / "logs" / f"{name}_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        file = path.open("x", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise Refused(
             f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory"

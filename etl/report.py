@@ -11,15 +11,13 @@ from typing import Any
 
 import typer
 
-from etl import __version__, observe, startup
+from etl import __version__, files, observe, startup
 from etl.access import shardset
 from etl.config import Settings, load
 from etl.errors import EtlError, Refused
-from etl.manifest import sync_directory
 from etl.session import complain, say, stand_in_for_closed_streams
 from etl.version import Version
 
-_NAME = "report.html"
 _NOTEBOOK = "validate_shards.ipynb"
 _MOST_PATH_BYTES = 95
 """A socket's whole path has 107."""
@@ -48,6 +46,7 @@ def make(settings: Settings) -> Path:
         )
     from etl.reporting.page import page  # noqa: PLC0415 - of the extra
 
+    files.check(settings, files.REPORT)
     shard_dir = settings.SHARD_DIR.absolute()
     found = shardset.find(shard_dir, settings.TABLE_NAME)
     found.check(found.shard_map.shards)
@@ -55,7 +54,7 @@ def make(settings: Settings) -> Path:
     made = f"{observe.now():%Y-%m-%d %H:%M} UTC"
     footer = f"{shard_dir}, {made}, shard-migrate {__version__}. No cell of the table is in this page."
     text = page(cells, title=f"Shards of {found.table}", footer=footer)
-    return _write(shard_dir / _NAME, text)
+    return _write(files.REPORT.path(shard_dir), text)
 
 
 def notebook() -> Path:
@@ -101,19 +100,8 @@ def _executed(settings: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, text: str) -> Path:
-    """Writes to a temporary name, syncs, renames: a reader sees a whole page or the one before."""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).rename(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+        files.replace(path, text.encode("utf-8"), durable=True)
     except OSError as error:
         raise EtlError(
             f"{path}: cannot be written ({error.strerror}); mend the cause and run the report again"

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl import lock, observe, schema
+from etl import files, lock, observe, schema
 from etl.config import load
 from etl.errors import EtlError, Refused
 from etl.migration import Migration
@@ -55,6 +55,7 @@ def rebuild_manifest(environ: Mapping[str, str], env_file: Path | None = None) -
             settings = load(environ, env_file)
             if not settings.SHARD_DIR.is_dir():
                 raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected a directory with shards, found none; set it")
+            files.check(settings, files.LOCK, files.RUN)
             with lock.exclusive(settings.SHARD_DIR, observe.now().isoformat(timespec="seconds")):
                 migration = Migration(settings, run_id="rebuild", stop=threading.Event(), tally=Tally())
                 windows = migration.rebuild_manifest()

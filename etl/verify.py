@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etl import fleet, lock, observe, schema
+from etl import files, fleet, lock, observe, schema
 from etl.config import Settings, load
 from etl.connection import sqlite_version
 from etl.errors import EtlError, Refused
@@ -144,6 +144,7 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
     started = observe.now()
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
+    files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
     with (
         temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
@@ -199,7 +200,7 @@ def _leave_word(settings: Settings, said: dict[str, Any]) -> None:
     """Leaves the outcome beside the shards, for whoever asks after the last verification."""
     path = state.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
     try:
-        state.replace(path, json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogateescape"), 0o600)
+        files.replace(path, json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise EtlError(f"{path}: cannot be written ({error.strerror}); mend the cause and run again") from None
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import wraps
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -43,7 +44,7 @@ HANG_SECONDS = 60
 class Point:
     """A function's passes: those from one caller, or whose texts begin so, where such are named."""
 
-    owner: type
+    owner: type | ModuleType
     function: str
     says: str = ""
     caller: str = ""
@@ -81,7 +82,7 @@ POINTS = {
     "between two shards' discards": Point(Shard, "discard", after=True),
     "before a manifest file": Point(Manifest, "_write"),
     "before a manifest file's bytes": Point(pl.DataFrame, "write_parquet", caller="_write"),
-    "before a manifest file's name": Point(Path, "rename", caller="_write"),
+    "before a manifest file's name": Point(os, "fsync", caller="replace", after=True),
     "after a manifest file": Point(Manifest, "_write", after=True),
     "between the compact manifest and its parts": Point(Manifest, "_write", caller="compact", after=True),
     "among the compacted parts": Point(Path, "unlink", caller="compact"),

@@ -245,7 +245,7 @@ def test_the_manifest_is_rebuilt_from_the_ledgers_alone(
     (path,) = (workplace.shards / "manifest").glob("*.parquet")
     spoilt = good.with_columns(rows=good["rows"] + (good["first_rowid"] == 1).cast(good["rows"].dtype))
     spoilt.write_parquet(path)
-    (workplace.shards / "manifest" / "noise.parquet").write_bytes(b"noise" * 99)
+    (workplace.shards / "manifest" / "mended-7.parquet").write_bytes(b"noise" * 99)
     assert status.rebuild_manifest(environ) == 0
     assert "10 windows" in capsys.readouterr().out
     assert faults_of(environ) == []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from etl import fleet, origin, portability, preflight, schema, sql
+from etl import files, fleet, origin, portability, preflight, schema, sql
 from etl import stock as stock_of
 from etl.config import Settings
 from etl.errors import AlreadyRunning, EtlError, Refused
@@ -63,6 +63,12 @@ class Forecast:
 def make(settings: Settings) -> Forecast:
     """The forecast for these settings. Writes nothing, locks nothing; every obstacle is in it, not only the first."""
     forecast = Forecast(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR))
+    try:
+        files.check_uses(settings)
+    except Refused as error:
+        forecast.refuse(error)
+        return forecast
+    _look_at_files(settings, forecast)
     _look_at_directories(settings, forecast)
     is_live = _look_for_a_run(settings, forecast)
     try:
@@ -186,6 +192,14 @@ def _look_ahead(
         forecast.shards[number] = (shard.path.stat().st_size if exists else 0) + more
         added += more
     forecast.bytes_todo = added
+
+
+def _look_at_files(settings: Settings, forecast: Forecast) -> None:
+    for kind in files.OF_A_RUN:
+        try:
+            files.check_is_ours(settings, kind)
+        except Refused as error:
+            forecast.refuse(error)
 
 
 def _look_at_directories(settings: Settings, forecast: Forecast) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from etl.monitoring import state as state_file
+from etl import files
 from etl.monitoring.state import RUNNING, State
 
 _PREFIX = "shard_migrate_"
@@ -74,7 +74,7 @@ def text(state: State, version: str) -> bytes:
 def write(path: Path, state: State, version: str) -> None:
     """Replaces the file in one step. Its temporary name does not end in .prom, which the collector would read."""
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _MODE
-    state_file.replace(path, text(state, version), mode)
+    files.replace(path, text(state, version), mode=mode)
 
 
 def _seconds(moment: str) -> float:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import psutil
 
-from etl import __version__, observe, schema
+from etl import __version__, files, observe, schema
 from etl.config import Settings
 from etl.errors import EtlError, Refused
 from etl.monitoring import metrics
@@ -47,6 +47,8 @@ class Pulse:
         state = self._state()
         self._write_or_complain(state)
         try:
+            if self._settings.METRICS_FILE is not None:
+                files.remove_leftovers(self._settings.METRICS_FILE.parent)
             self._write_metrics(state)
         except OSError as error:
             self._complained = True

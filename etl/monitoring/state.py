@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from etl.routing import in_file_names
+from etl import files
 
 RUNNING, INTERRUPTED = "running", "interrupted"
 FORMAT_VERSION = 1
@@ -82,12 +82,12 @@ class State:
 
 def path_of(shard_dir: Path, table: str) -> Path:
     """The state file of a table: several may share a directory."""
-    return shard_dir / f"{in_file_names(table)}_status.json"
+    return files.STATUS.path(shard_dir, table)
 
 
 def verification_path(shard_dir: Path, table: str) -> Path:
     """Where the last verification of a table leaves its outcome."""
-    return shard_dir / f"{in_file_names(table)}_verify.json"
+    return files.VERIFICATION.path(shard_dir, table)
 
 
 def proved_at(path: Path) -> str | None:
@@ -102,7 +102,7 @@ def proved_at(path: Path) -> str | None:
 
 def write(path: Path, state: State) -> None:
     """Replaces the file in one step. It is not synced: no promise rests on it."""
-    replace(path, json.dumps(asdict(state), ensure_ascii=False).encode("utf-8", "surrogateescape"), 0o600)
+    files.replace(path, json.dumps(asdict(state), ensure_ascii=False).encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path) -> State | None:
@@ -112,20 +112,6 @@ def read(path: Path) -> State | None:
         if given["format_version"] == FORMAT_VERSION:
             return State(**given | {"shards": [ShardState(**each) for each in given["shards"]]})
     return None
-
-
-def replace(path: Path, content: bytes, mode: int) -> None:
-    """Writes to a temporary name beside it and renames: a reader sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def this_process() -> tuple[str, int, float]:

@@ -60,6 +60,7 @@ def page(cells: Sequence[Cell], *, title: str, footer: str) -> str:
     sections = "".join(f"<section>{''.join(card)}</section>" for card in cards)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="generator" content="shard-migrate">'  # by which the next report knows the page as its own
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         # The browser is told to fetch nothing, so that no later change can make the page call out.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';style-src 'unsafe-inline'\">"
