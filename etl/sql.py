@@ -156,7 +156,10 @@ def _rows_of(table: Table, window: RowidRange) -> str:
 
 
 def insert(table: Table, lanes: Lanes) -> str:
-    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order."""
+    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order.
+
+    OR ABORT overrides the table's own ON CONFLICT clauses: IGNORE and REPLACE would lose rows without an error.
+    """
     names = [quote(table.rowid_name)]
     values = ["?1"]
     parameter = 2
@@ -164,7 +167,7 @@ def insert(table: Table, lanes: Lanes) -> str:
         names.append(quote(column.name))
         values.append(_cell(parameter, exact=len(columns) > 1))
         parameter += len(columns)
-    return f"INSERT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
+    return f"INSERT OR ABORT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
 
 
 def written_columns(table: Table, lanes: Lanes) -> Iterable[tuple[Column, tuple[str, ...]]]:
