@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from etl import budget, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
-from etl.errors import Refused
-from etl.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.errors import EtlError, Refused
+from etl.model import Identity, Index, LedgerLine, RowidRange, Table, folded
 
 _OPTIMIZE = 0x10012
 """Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
@@ -32,6 +32,8 @@ class Found:
     """Whether it has its indexes and serves in WAL mode."""
     last_row: int | None = None
     """The greatest rowid of its windows that has a row."""
+    triggers: tuple[str, ...] = ()
+    """Triggers on the tables that a run writes."""
 
 
 class Shard:
@@ -67,6 +69,7 @@ class Shard:
                     lacking=lacking,
                     finished=not lacking and self._serves(connection),
                     last_row=self._last_row(connection, coverage),
+                    triggers=self._triggers(connection),
                 )
         except ShardError as error:
             if "not a database" in str(error):
@@ -86,6 +89,18 @@ class Shard:
                 f"{self.path}: expected whole pages of {page_bytes} bytes, found {rest} bytes at the end; move the "
                 "file away; the next run rebuilds this shard"
             )
+
+    def refuse_triggers(self, triggers: Sequence[str]) -> None:
+        """Raises Refused where there are any: they would act on each row that is written, and none can be turned off.
+
+        SQLite's switch for them (SQLITE_DBCONFIG_ENABLE_TRIGGER) is in its C interface only; ADBC does not offer it.
+        """
+        if triggers:
+            raise Refused(_fault(self.path, triggers))
+
+    def _triggers(self, connection: Connection) -> tuple[str, ...]:
+        written = {folded(name) for name in (self._table.name, sql_ledger.IDENTITY_TABLE, sql_ledger.WINDOWS_TABLE)}
+        return tuple(name for name, table in connection.execute(sql.SELECT_TRIGGERS) if folded(table) in written)
 
     def _last_row(self, connection: Connection, coverage: Sequence[RowidRange]) -> int | None:
         if not coverage:
@@ -130,7 +145,10 @@ class Shard:
         return connection
 
     def begin(self, connection: Connection) -> None:
-        """Begins a transaction; its first statements create what a new file has not: table, identity, ledger."""
+        """Begins a transaction; its first statements create what a new file has not: table, identity, ledger.
+
+        Raises EtlError where somebody has made a trigger meanwhile; within the transaction nobody can.
+        """
         is_new = not self._has_pages()
         connection.execute("BEGIN IMMEDIATE")
         if is_new:
@@ -142,6 +160,8 @@ class Shard:
             connection.executemany(sql_ledger.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
+        if triggers := self._triggers(connection):
+            raise EtlError(_fault(self.path, triggers))
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes, which `finish` will build anew: cheaper than to keep them up while many rows come."""
@@ -188,3 +208,10 @@ class Shard:
 
     def _has_pages(self) -> bool:
         return self.path.exists() and self.path.stat().st_size > 0
+
+
+def _fault(path: Path, triggers: Sequence[str]) -> str:
+    return (
+        f"{path}: expected no trigger on the tables that a run writes, found {', '.join(triggers)}; drop it, run "
+        "again, and create it anew"
+    )

@@ -190,7 +190,8 @@ def _cell(parameter: int, *, exact: bool) -> str:
 # -- schemas -----------------------------------------------------------------------------------------------------------
 
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
-SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND type IN ('table', 'index')"
+SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
+SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
 
 
 def indexed_columns(table: Table) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from etl import plan
 from etl.errors import EtlError, Refused
 from etl.fleet import Fleet
-from etl.model import RowidRange, Table
+from etl.model import RowidRange, Table, folded
 from etl.verification.findings import Findings
 from etl.verification.grid import Places
 from etl.verification.ledgers import Ledger, Ledgers, Register
@@ -99,6 +99,11 @@ class Inspection:
             findings.note("schema", path, f"journal_mode is {look.header['journal_mode']}, a finished shard's is wal")
         if wrong or look.header["journal_mode"] != "wal":
             findings.indexes[slot] = wrong
+        made = {table.name, *(index.name for index in self._fleet.indexes)}
+        for kind, name in look.names:
+            is_made = name in made or folded(name).startswith(("sqlite_", "_etl_"))
+            if kind in {"trigger", "view"} or not is_made:
+                findings.remark(kind, path, f"{kind} {name}: no run with these settings makes it")
 
     def check_ledger(
         self,

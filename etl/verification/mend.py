@@ -51,7 +51,8 @@ class Mend:
     def run(self, result: Result) -> frozenset[RowidRange]:
         """Mends, one transaction a shard; the windows written again. Killed at any instant, it is repeated safely.
 
-        Raises Refused where too many rows would be deleted for the source to be the right one; Stopped; EtlError.
+        Raises Refused, before anything is written, where too many rows would be deleted for the source to be the right
+        one, or where a shard has a trigger; Stopped; EtlError.
         """
         findings = result.findings
         extra = findings.rows["extra"].count
@@ -61,6 +62,9 @@ class Mend:
                 "repair would delete them; check that it is the right source, or migrate it into an empty SHARD_DIR"
             )
         slots = sorted((findings.windows.keys() | findings.strays | findings.headers) - findings.unsound)
+        for slot in slots:
+            found = self._fleet.shards[slot].find(())
+            self._fleet.shards[slot].refuse_triggers(found.triggers if found else ())
         size = budget.max_open_shards()
         for start in range(0, len(slots), size):
             self._rewrite(slots[start : start + size], result)

@@ -49,6 +49,8 @@ class Look:
 
     schema: dict[str, str]
     """Names of tables and indexes, and their CREATE statements."""
+    names: tuple[tuple[str, str], ...]
+    """Type and name of each table, index, trigger and view."""
     header: dict[str, object]
     ledger: Ledger
 
@@ -63,10 +65,11 @@ class Witness:
     def look(self) -> Look:
         """Its schema, header and ledger."""
         with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
-            schema = dict(connection.execute(sql.SELECT_SCHEMA))
+            objects = connection.execute(sql.SELECT_SCHEMA)
+            schema = {name: text for kind, name, text in objects if text and kind in {"table", "index"}}
             names = ("journal_mode", "encoding", "user_version", "application_id")
             header = {name: connection.pragma(name) for name in names}
-            return Look(schema, header, _ledger(connection))
+            return Look(schema, tuple((kind, name) for kind, name, _ in objects), header, _ledger(connection))
 
     def pieces(self, ranges: plan.Coverage, *, rows: int) -> tuple[Ledger, list[RowidRange]]:
         """Its ledger, and these ranges cut into pieces of at most so many rows."""
