@@ -82,7 +82,7 @@ class Migration:
         if not stock.is_complete:
             self._preflight(table, rowids, shards, stock, indexed)
         # From here on it writes.
-        if not self._manifest.is_sound(stock.done):
+        if not self._manifest.is_sound(stock.done) or self._manifest.is_of_an_older_version:
             self._mend_manifest(shards, stock)
         if stock.is_complete:
             return Outcome(0, 0.0, 0.0, self._totals(shards, stock.rows), nothing_new=True)

@@ -22,6 +22,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """The text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 # -- reading the source ------------------------------------------------------------------------------------------------
 
 
@@ -197,11 +202,8 @@ SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigge
 def indexed_columns(table: Table) -> str:
     """Each index of the table with each of its columns (NULL for an expression), in order."""
     return (
-        "SELECT list.name, info.name FROM pragma_index_list("
-        "'"
-        + table.name.replace("'", "''")
-        + "'"
-        + ") AS list, pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
+        f"SELECT list.name, info.name FROM pragma_index_list({literal(table.name)}) AS list, "
+        "pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
     )
 
 

@@ -58,6 +58,8 @@ class Findings:
     """Slot → indexes to be built anew."""
     headers: set[int] = field(default_factory=set)
     """Slots whose user_version or application_id is another than the source's."""
+    sequences: set[int] = field(default_factory=set)
+    """Slots whose sqlite_sequence would let AUTOINCREMENT give a rowid twice."""
     unsound: set[int] = field(default_factory=set)
     """Slots whose whole file is to be replaced: no row of theirs was compared."""
     manifest: set[int] = field(default_factory=set)
