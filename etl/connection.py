@@ -64,6 +64,11 @@ class Connection:
                 cursor = self._cursors[statement] = self._connection.cursor()
             cursor.executemany(statement, rows)
 
+    def changes(self) -> int:
+        """How many rows this connection has inserted, updated and deleted so far; triggers' changes count too."""
+        # The driver's own row count is the number of rows handed over, whatever became of them.
+        return int(self.execute("SELECT total_changes()")[0][0])
+
     def pragma(self, name: str, value: int | str | None = None) -> Any:
         """Sets a PRAGMA, or asks it; what it answers, if anything."""
         rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
@@ -126,6 +131,10 @@ _NEXT_STEPS = {
     "database disk image is malformed": "move the file away; the next run rebuilds this shard",
     "file is not a database": "move the file away; the next run rebuilds this shard",
     "attempt to write a readonly database": "make the file and its directory writable and run again",
+    "UNIQUE constraint failed": (
+        "a row of the shard is in the way that the source has no longer or has otherwise; run python -m etl.verify "
+        "--repair without --since and --sample, then run again"
+    ),
     "unable to open database file": "make the file and its directory writable and run again",
     "failed to open": "make the file and its directory writable and run again",
 }

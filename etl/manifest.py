@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from etl import files, plan
 from etl.errors import EtlError
 from etl.model import RowidRange
 
+_CHECK = "check"
+"""The column that tells whether a line is as a run wrote it (see `_checks`); null in lines of older versions."""
 _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "table_name": pl.String,
     "run_id": pl.String,
@@ -30,6 +34,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "write_ms": pl.Float64,
     "started_at": pl.Datetime("us", "UTC"),
     "committed_at": pl.Datetime("us", "UTC"),
+    _CHECK: pl.String,
 }
 SCHEMA = pl.Schema(_COLUMNS)
 _WINDOW = ("table_name", "first_rowid", "last_rowid")
@@ -114,12 +119,13 @@ class Manifest:
             path.unlink()
 
     def rebuild(self, entries: Iterable[Entry]) -> None:
-        """Rewrites the manifest as one file of these entries; of those it has just so, it keeps what runs measured.
+        """Rewrites the manifest as one file of these entries; intact lines that agree stay as they are.
 
         The ledgers hold rows and moments; milliseconds and bytes are in the manifest alone.
         """
         truth = self._frame(entries)
-        measured = {_facts(row): row for row in self.lines().to_dicts()}
+        lines = self.lines()
+        measured = {_facts(row): row for row in lines.filter(intact(lines)).to_dicts()}
         rows = [measured.get(_facts(row), row) for row in truth.to_dicts()]
         self._supersede("rebuilt", pl.DataFrame(rows, schema=SCHEMA))
 
@@ -129,6 +135,12 @@ class Manifest:
         once = frame["first_rowid"].is_unique().all()
         covered = plan.union(RowidRange(*row) for row in frame.iter_rows())
         return once and covered == done and not self._spoilt(_WINDOW)
+
+    @property
+    def is_of_an_older_version(self) -> bool:
+        """Whether a file of the table lacks the checks: Polars reads no pattern over files of two schemas."""
+        files = self._frames(["table_name"], self._files())
+        return any(_CHECK not in _stored_columns(path) for path in files)
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, to be written by the next `flush`."""
@@ -198,7 +210,8 @@ class Manifest:
             }
             for entry in entries
         ]
-        return pl.DataFrame(rows, schema=SCHEMA)
+        frame = pl.DataFrame(rows, schema=SCHEMA)
+        return frame.with_columns(_checks(frame))
 
     def _write(self, name: str, frame: pl.DataFrame) -> Path:
         path = self.directory / name
@@ -214,19 +227,36 @@ class Manifest:
         return path
 
 
+def intact(lines: pl.DataFrame) -> pl.Series:
+    """Whether each line is as it was written; one without a check counts as intact."""
+    return (lines[_CHECK] == _checks(lines)).fill_null(value=True)
+
+
+def _checks(lines: pl.DataFrame) -> pl.Series:
+    """Of each line 16 hexadecimal digits of the SHA-256 of its other cells, as JSON."""
+    rows = (json.dumps(row, default=str).encode() for row in lines.drop(_CHECK).iter_rows())
+    return pl.Series(_CHECK, [hashlib.sha256(row).hexdigest()[:16] for row in rows], dtype=pl.String)
+
+
 def _facts(row: dict[str, Any]) -> tuple[Any, ...]:
     """What the ledgers know of a window."""
     by_shard = tuple((each["shard"], each["rows"]) for each in row["rows_by_shard"])
     return row["first_rowid"], row["last_rowid"], row["rows"], by_shard
 
 
+def _stored_columns(path: Path) -> dict[str, pl.DataType]:
+    with path.open("rb") as file:  # Polars takes a path for a pattern
+        return dict(pl.read_parquet_schema(file))
+
+
 def _readable(path: Path, columns: Sequence[str]) -> pl.DataFrame | None:
     """Those columns of a file of ours; None where it cannot be read, or has other columns."""
     try:
-        with path.open("rb") as file:  # Polars takes a path for a pattern
-            if pl.read_parquet_schema(file) != SCHEMA:
-                return None
-            file.seek(0)
-            return pl.read_parquet(file, columns=list(columns))
+        stored = _stored_columns(path)
+        if stored | {_CHECK: SCHEMA[_CHECK]} != dict(SCHEMA):
+            return None
+        with path.open("rb") as file:
+            frame = pl.read_parquet(file, columns=[name for name in columns if name in stored])
+            return pl.concat([SCHEMA.to_frame().select(columns), frame], how="diagonal")
     except (pl.exceptions.PolarsError, OSError):
         return None

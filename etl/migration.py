@@ -92,7 +92,7 @@ class Migration:
         while stock.todo.partial:
             self._discard(shards, stock)
             stock = stock_of.take(shards, rowids, indexes, self._each)
-        if not self._manifest.is_sound(stock.done):
+        if not self._manifest.is_sound(stock.done) or self._manifest.is_of_an_older_version:
             self._mend_manifest(shards, stock)
         unproved = self._unproved(stock)
         if stock.is_complete:

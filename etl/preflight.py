@@ -64,6 +64,8 @@ def check(
     for path in (directory, *(shard.path for shard in shards)):
         if path.exists() and not os.access(path, os.W_OK):
             raise Refused(f"{path}: expected to be able to write it, found it read-only; make it writable")
+    for shard, found in zip(shards, stock.found, strict=True):
+        shard.refuse_triggers(found.triggers if found else ())
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most_writers = min(writers, len(stock.found))
     if soft != resource.RLIM_INFINITY and (soft < _MIN_OPEN_FILES or most_writers > budget.max_open_shards()):

@@ -12,8 +12,8 @@ import pyarrow as pa
 from etl import budget, plan, sql, sql_ledger, sql_rows
 from etl.connection import Connection, ShardError
 from etl.ddl import without_not_null
-from etl.errors import Refused
-from etl.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.errors import EtlError, Refused
+from etl.model import Identity, Index, LedgerLine, RowidRange, Table, folded
 
 _OPTIMIZE = 0x10012
 """Analyse (0x2) any table that wants it (0x10000), looking at some 2,000 rows of each index (0x10)."""
@@ -43,6 +43,8 @@ class Found:
     """None while the ledger is empty."""
     last_row: int | None = None
     """The greatest rowid of its windows that has a row."""
+    triggers: tuple[str, ...] = ()
+    """Triggers on the tables that a run writes."""
 
     @property
     def finished(self) -> bool:
@@ -83,6 +85,7 @@ class Shard:
                     serves=self._serves(connection),
                     first_line=first_line(connection),
                     last_row=self._last_row(connection, coverage),
+                    triggers=self._triggers(connection),
                 )
         except ShardError as error:
             if "not a database" in str(error):
@@ -102,6 +105,18 @@ class Shard:
                 f"{self.path}: expected whole pages of {page_bytes} bytes, found {rest} bytes at the end; move the "
                 "file away; the next run rebuilds this shard"
             )
+
+    def refuse_triggers(self, triggers: Sequence[str]) -> None:
+        """Raises Refused where there are any: they would act on each row that is written, and none can be turned off.
+
+        SQLite's switch for them (SQLITE_DBCONFIG_ENABLE_TRIGGER) is in its C interface only; ADBC does not offer it.
+        """
+        if triggers:
+            raise Refused(_fault(self.path, triggers))
+
+    def _triggers(self, connection: Connection) -> tuple[str, ...]:
+        written = {folded(name) for name in (self._table.name, sql_ledger.IDENTITY_TABLE, sql_ledger.WINDOWS_TABLE)}
+        return tuple(name for name, table in connection.execute(sql.SELECT_TRIGGERS) if folded(table) in written)
 
     def _last_row(self, connection: Connection, coverage: Sequence[RowidRange]) -> int | None:
         if not coverage:
@@ -146,7 +161,10 @@ class Shard:
         return connection
 
     def begin(self, connection: Connection) -> None:
-        """Begins a transaction; its first statements create what a new file has not: table, identity, ledger."""
+        """Begins a transaction; its first statements create what a new file has not: table, identity, ledger.
+
+        Raises EtlError where somebody has made a trigger meanwhile; within the transaction nobody can.
+        """
         is_new = not self._has_pages()
         connection.execute("BEGIN IMMEDIATE")
         if is_new:
@@ -158,6 +176,8 @@ class Shard:
             connection.executemany(sql_ledger.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
             connection.pragma("user_version", self._table.user_version)
             connection.pragma("application_id", self._table.application_id)
+        if triggers := self._triggers(connection):
+            raise EtlError(_fault(self.path, triggers))
 
     def discard(self, windows: Sequence[RowidRange]) -> None:
         """Deletes the windows' rows and ledger lines, in one transaction."""
@@ -227,3 +247,10 @@ def first_line(connection: Connection) -> FirstLine | None:
     """Where the ledger in this shard begins."""
     ((run_id, committed_at),) = connection.execute(sql_ledger.SELECT_FIRST_LINE)
     return None if run_id is None else FirstLine(run_id, committed_at)
+
+
+def _fault(path: Path, triggers: Sequence[str]) -> str:
+    return (
+        f"{path}: expected no trigger on the tables that a run writes, found {', '.join(triggers)}; drop it, run "
+        "again, and create it anew"
+    )

@@ -22,6 +22,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """The text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 # -- reading the source ------------------------------------------------------------------------------------------------
 
 
@@ -156,7 +161,10 @@ def _rows_of(table: Table, window: RowidRange) -> str:
 
 
 def insert(table: Table, lanes: Lanes) -> str:
-    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order."""
+    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order.
+
+    OR ABORT overrides the table's own ON CONFLICT clauses: IGNORE and REPLACE would lose rows without an error.
+    """
     names = [quote(table.rowid_name)]
     values = ["?1"]
     parameter = 2
@@ -164,7 +172,7 @@ def insert(table: Table, lanes: Lanes) -> str:
         names.append(quote(column.name))
         values.append(_cell(parameter, exact=len(columns) > 1))
         parameter += len(columns)
-    return f"INSERT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
+    return f"INSERT OR ABORT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
 
 
 def written_columns(table: Table, lanes: Lanes) -> Iterable[tuple[Column, tuple[str, ...]]]:
@@ -187,17 +195,15 @@ def _cell(parameter: int, *, exact: bool) -> str:
 # -- schemas -----------------------------------------------------------------------------------------------------------
 
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
-SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND type IN ('table', 'index')"
+SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
+SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
 
 
 def indexed_columns(table: Table) -> str:
     """Each index of the table with each of its columns (NULL for an expression), in order."""
     return (
-        "SELECT list.name, info.name FROM pragma_index_list("
-        "'"
-        + table.name.replace("'", "''")
-        + "'"
-        + ") AS list, pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
+        f"SELECT list.name, info.name FROM pragma_index_list({literal(table.name)}) AS list, "
+        "pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
     )
 
 

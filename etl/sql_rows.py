@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etl.lanes import Lanes
 from etl.model import MIN_ROWID, RowidRange, Table
-from etl.sql import pinning, quote
+from etl.sql import literal, pinning, quote
 
 
 def mark_rowid(window: RowidRange) -> int:
@@ -81,3 +81,21 @@ def cells(table: Table, rowid: int) -> str:
     exact = [f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in columns]
     where = f"NOT INDEXED WHERE {quote(table.rowid_name)} = {rowid}"
     return f"SELECT {', '.join(exact or ['1'])} FROM {quote(table.name)} {where}"
+
+
+def unsequenced(table: Table) -> str:
+    """The greatest rowid, where it is above 0 and sqlite_sequence has no such number for the table; else no row."""
+    sequence = f"SELECT seq FROM sqlite_sequence WHERE name = {literal(table.name)}"
+    return (
+        f"SELECT last FROM (SELECT max({quote(table.rowid_name)}) AS last FROM {quote(table.name)}) WHERE last > 0 "
+        f"AND NOT ifnull((SELECT typeof(seq) = 'integer' AND seq >= last FROM ({sequence})), 0)"
+    )
+
+
+def set_sequence(table: Table) -> tuple[str, str]:
+    """Sets sqlite_sequence by the rows that are there."""
+    name, rowid = literal(table.name), quote(table.rowid_name)
+    return (
+        f"DELETE FROM sqlite_sequence WHERE name = {name}",
+        f"INSERT INTO sqlite_sequence SELECT {name}, {rowid} FROM {quote(table.name)} ORDER BY {rowid} DESC LIMIT 1",
+    )

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from etl import sql_ledger
 from etl.connection import Connection
+from etl.errors import EtlError
 from etl.model import RowidRange
 from etl.shard import Shard
 
@@ -33,6 +34,8 @@ class Transaction:
         self._relaxed = False
         self._lines: list[tuple[RowidRange, int]] = []
         self._oldest = 0.0
+        self._changes = 0
+        """What `Connection.changes` says as long as no row has been inserted."""
         self.rows = 0
         """Rows inserted since the last commit."""
 
@@ -47,8 +50,10 @@ class Transaction:
         return time.monotonic() - self._oldest if self._lines else 0.0
 
     def execute(self, statement: str) -> None:
-        """Runs a statement within the transaction."""
-        self._begin().execute(statement)
+        """Runs a statement within the transaction, before any row is inserted."""
+        connection = self._begin()
+        connection.execute(statement)
+        self._changes = connection.changes()
 
     def insert(self, rows: pa.Table, statement: str, *, breaks_not_null: bool) -> None:
         """Adds rows, sorted by rowid; where they break NOT NULL, the table has none until the commit."""
@@ -66,8 +71,17 @@ class Transaction:
         self._lines.append((window, rows))
 
     def commit(self, run_id: str, committed_at: str) -> tuple[RowidRange, ...]:
-        """Commits rows and lines together; the windows that are now done in this shard."""
+        """Commits rows and lines together; the windows that are now done in this shard.
+
+        Raises EtlError where the lines count other rows than the shard took; then nothing is committed.
+        """
         connection = self._begin()
+        expected, found = sum(rows for _, rows in self._lines), connection.changes() - self._changes
+        if found != expected:
+            raise EtlError(
+                f"{self._shard.path}: expected {expected} rows to be inserted, found {found}; the transaction was "
+                "rolled back; run python -m etl.verify, then run again"
+            )
         windows = tuple(window for window, _ in self._lines)
         columns = [
             pa.array([window.first_rowid for window in windows]),
@@ -98,5 +112,6 @@ class Transaction:
             self._connection = self._shard.connect(cache_kib=self._cache_kib)
         if not self._begun:
             self._shard.begin(self._connection)
+            self._changes = self._connection.changes()
             self._begun = True
         return self._connection

@@ -14,6 +14,7 @@ from tests.workplace import shard_files
 Environ = Mapping[str, str]
 ROWS = 2_000  # in windows of 100
 PAGE_BYTES = 16_384
+BY_SHARD = pl.Struct({"shard": pl.Int64, "rows": pl.Int64})
 
 
 def spoil(path: Path, *statements: str) -> None:
@@ -107,6 +108,10 @@ def _changed(*statements: str, rowid: int = 205) -> Damage:
     return Damage(at(rowid, *statements), {"changed": 1}, {"changed": [rowid]}, 1)
 
 
+def _edited(cells: pl.Expr) -> Damage:
+    return Damage(rewrite_manifest(lambda frame: frame.with_columns(cells)), {"manifest": 1})
+
+
 DAMAGES = {
     "a changed text": _changed("UPDATE clients SET note = note || '.' WHERE rowid = 205"),
     "a blob for a text": _changed("UPDATE clients SET note = CAST(note AS BLOB) WHERE rowid = 205"),
@@ -192,6 +197,20 @@ DAMAGES = {
     "a wrong sum in the manifest": Damage(
         rewrite_manifest(lambda frame: frame.with_columns(pl.col("rows") + 1)), {"manifest": 1}
     ),
+    "a shard that does not exist in the manifest": Damage(
+        rewrite_manifest(
+            lambda frame: frame.with_columns(
+                pl.concat_list("rows_by_shard", pl.struct(shard=pl.lit(99), rows=pl.lit(0)).cast(BY_SHARD)),
+                check=pl.lit(None, pl.String),
+            )
+        ),
+        {"manifest": 1},
+    ),
+    "an edited run_id in the manifest": _edited(pl.col("run_id") + "0"),
+    "edited bytes in the manifest": _edited(pl.col("bytes") + 1),
+    "an edited time in the manifest": _edited(pl.lit(0.5).alias("read_ms")),
+    "an edited moment in the manifest": _edited(pl.col("started_at").dt.offset_by("1us")),
+    "edited columns in the manifest": _edited(pl.lit(["k"]).alias("widened")),
     "shards exchanged in the manifest": Damage(
         rewrite_manifest(lambda frame: frame.with_columns(pl.col("rows_by_shard").list.reverse())), {"manifest": 1}
     ),

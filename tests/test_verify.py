@@ -58,6 +58,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "differences": {"index": 1},
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
         "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
+        "remarks": [],
         "repair": None,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from etl.model import Index
@@ -48,6 +48,8 @@ class Findings:
 
     rows: dict[str, Rows] = field(default_factory=lambda: {kind: Rows() for kind in ROW_KINDS})
     notes: list[Note] = field(default_factory=list)
+    remarks: list[Note] = field(default_factory=list)
+    """What is worth knowing and is no difference: tables, indexes, triggers and views that no run made."""
     windows: dict[int, set[int]] = field(default_factory=dict)
     """Slot → the positions, in the grid, of windows to be written again."""
     strays: set[int] = field(default_factory=set)
@@ -56,6 +58,8 @@ class Findings:
     """Slot → indexes to be built anew."""
     headers: set[int] = field(default_factory=set)
     """Slots whose user_version or application_id is another than the source's."""
+    sequences: set[int] = field(default_factory=set)
+    """Slots whose sqlite_sequence would let AUTOINCREMENT give a rowid twice."""
     unsound: set[int] = field(default_factory=set)
     """Slots whose whole file is to be replaced: no row of theirs was compared."""
     manifest: set[int] = field(default_factory=set)
@@ -69,20 +73,22 @@ class Findings:
 
     def note(self, kind: str, place: object, text: str) -> None:
         """Takes in a difference that is not one of rows."""
-        # A path's bytes need not be UTF-8; what is printed must be.
-        self.notes.append(
-            Note(kind, *(str(part).encode("utf-8", "backslashreplace").decode() for part in (place, text)))
-        )
+        self.notes.append(_note(kind, place, text))
+
+    def remark(self, kind: str, place: object, text: str) -> None:
+        """Takes in what is no difference."""
+        self.remarks.append(_note(kind, place, text))
 
     def mend(self, slot: int, windows: Iterable[int]) -> None:
         """Has windows of a shard written again by a repair."""
         self.windows.setdefault(slot, set()).update(windows)
 
     def as_json(self) -> dict[str, Any]:
-        """Counts and first rowids by kind, and all notes."""
+        """Counts and first rowids by kind, all notes and all remarks."""
         return {
             "rows": {kind: {"count": rows.count, "first_rowids": rows.rowids} for kind, rows in self.rows.items()},
-            "notes": [{"kind": note.kind, "place": note.place, "text": note.text} for note in self.notes],
+            "notes": [asdict(note) for note in self.notes],
+            "remarks": [asdict(remark) for remark in self.remarks],
         }
 
     def counts(self) -> dict[str, int]:
@@ -99,6 +105,17 @@ class Findings:
             for kind, rows in self.rows.items()
             if rows.count
         ]
-        lines += [f"{note.kind}: {note.place}: {note.text}" for note in self.notes[:_NOTES_SHOWN]]
-        rest = len(self.notes) - _NOTES_SHOWN
-        return [*lines, f"… and {rest:,} more; --json has them all"] if rest > 0 else lines
+        lines += _first(f"{note.kind}: {note.place}: {note.text}" for note in self.notes)
+        return lines + _first(f"note: {remark.place}: {remark.text}" for remark in self.remarks)
+
+
+def _note(kind: str, place: object, text: str) -> Note:
+    # A path's bytes need not be UTF-8; what is printed must be.
+    return Note(kind, *(str(part).encode("utf-8", "backslashreplace").decode() for part in (place, text)))
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    """The lines, or the first of many."""
+    every = list(lines)
+    rest = len(every) - _NOTES_SHOWN
+    return [*every[:_NOTES_SHOWN], f"… and {rest:,} more; --json has them all"] if rest > 0 else every

@@ -10,12 +10,14 @@ import numpy as np
 from etl import plan
 from etl.errors import EtlError, Refused
 from etl.fleet import Fleet
-from etl.model import RowidRange, Table
+from etl.model import RowidRange, Table, folded
 from etl.verification.findings import Findings
 from etl.verification.grid import Places
 from etl.verification.ledgers import Ledger, Ledgers, Register
 from etl.verification.scope import Scope
-from etl.verification.witness import WAY_OUT, Look, Witness
+from etl.verification.witness import WAY_OUT, Look, Witness, keeps_sequence
+
+_REBUILD = "python -m etl.status --rebuild-manifest writes it anew"
 
 
 class Inspection:
@@ -35,6 +37,7 @@ class Inspection:
         self._table = table
         self._scope = scope
         self._findings = findings
+        self._keeps_sequence = keeps_sequence(table)
 
     def look(self, slots: Sequence[int]) -> tuple[list[int], Ledgers]:
         """Reads schemas and ledgers; the slots that could be read. Raises Refused where none is of these settings."""
@@ -91,6 +94,9 @@ class Inspection:
             if look.header[name] != expected:
                 findings.note("schema", path, f"{name} is {look.header[name]}, the source's {expected}")
                 findings.headers.add(slot)
+        if look.unsequenced is not None and self._keeps_sequence:
+            findings.note("schema", path, f"sqlite_sequence is below the greatest rowid, {look.unsequenced}")
+            findings.sequences.add(slot)
         wrong = [index for index in self._fleet.indexes if look.schema.get(index.name) != index.sql]
         for index in wrong:
             state = "is another than promised" if index.name in look.schema else "is missing"
@@ -99,6 +105,11 @@ class Inspection:
             findings.note("schema", path, f"journal_mode is {look.header['journal_mode']}, a finished shard's is wal")
         if wrong or look.header["journal_mode"] != "wal":
             findings.indexes[slot] = wrong
+        made = {table.name, *(index.name for index in self._fleet.indexes)}
+        for kind, name in look.names:
+            is_made = name in made or folded(name).startswith(("sqlite_", "_etl_"))
+            if kind in {"trigger", "view"} or not is_made:
+                findings.remark(kind, path, f"{kind} {name}: no run with these settings makes it")
 
     def check_ledger(
         self,
@@ -135,11 +146,12 @@ class Inspection:
             self._findings.note(
                 "manifest",
                 self._fleet.manifest.directory,
-                f"lacks {len(wrong)} windows or has them wrong, first {first.first_rowid}..{first.last_rowid}",
+                f"lacks {len(wrong)} windows or has them wrong, first {first.first_rowid}..{first.last_rowid}; "
+                f"{_REBUILD}",
             )
         elif not register.is_sound:
             self._findings.note(
                 "manifest",
                 self._fleet.manifest.directory,
-                "has windows twice, or not in every ledger, or a file that cannot be read",
+                f"has windows twice, or not in every ledger, or a file that cannot be read; {_REBUILD}",
             )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from etl import plan
-from etl.manifest import Manifest
+from etl.manifest import Manifest, intact
 from etl.model import RowidRange
 from etl.verification.grid import reference
 
@@ -99,7 +100,8 @@ class Register:
         self._last = self._lines["last_rowid"].to_numpy()
         self._manifest = manifest
         self._is_done = np.ones(len(windows), np.bool_)
-        self._is_wrong = np.zeros(len(windows), np.bool_)
+        is_whole = intact(self._lines) & (self._lines["rows_by_shard"].list.len() == len(shards))
+        self._is_wrong = self._aligned(is_whole.fill_null(value=False).cast(pl.Int64).to_numpy()) != 1
         self._total = np.zeros(len(windows), np.int64)
 
     def compare(self, slot: int, rows: Numbers) -> None:
@@ -112,7 +114,7 @@ class Register:
         self._total += rows
 
     def wrong(self) -> list[int]:
-        """The positions of windows that every ledger has and the manifest has not, or not so."""
+        """The positions of windows that every ledger has and the manifest has not, or not so, or edited."""
         is_wrong = self._is_wrong | (self._aligned(self._lines["rows"].to_numpy()) != self._total)
         return [int(position) for position in np.flatnonzero(is_wrong & self._is_done)]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from etl import budget, observe, partitioning, plan, routing_frame, sql, sql_ledger
+from etl import budget, observe, partitioning, plan, routing_frame, sql, sql_ledger, sql_rows
 from etl.errors import Refused
 from etl.fleet import Fleet
 from etl.lanes import ROWID
@@ -51,7 +51,8 @@ class Mend:
     def run(self, result: Result) -> frozenset[RowidRange]:
         """Mends, one transaction a shard; the windows written again. Killed at any instant, it is repeated safely.
 
-        Raises Refused where too many rows would be deleted for the source to be the right one; Stopped; EtlError.
+        Raises Refused, before anything is written, where too many rows would be deleted for the source to be the right
+        one, or where a shard has a trigger; Stopped; EtlError.
         """
         findings = result.findings
         extra = findings.rows["extra"].count
@@ -60,7 +61,12 @@ class Mend:
                 f"SOURCE_DB={self._source.path}: lacks {extra:,} of the {result.shard_rows:,} rows compared, and a "
                 "repair would delete them; check that it is the right source, or migrate it into an empty SHARD_DIR"
             )
-        slots = sorted((findings.windows.keys() | findings.strays | findings.headers) - findings.unsound)
+        slots = sorted(
+            (findings.windows.keys() | findings.strays | findings.headers | findings.sequences) - findings.unsound
+        )
+        for slot in slots:
+            found = self._fleet.shards[slot].find(())
+            self._fleet.shards[slot].refuse_triggers(found.triggers if found else ())
         size = budget.max_open_shards()
         for start in range(0, len(slots), size):
             self._rewrite(slots[start : start + size], result)
@@ -109,6 +115,9 @@ class Mend:
         if slot in result.findings.headers:
             transaction.execute(f"PRAGMA user_version = {table.user_version}")
             transaction.execute(f"PRAGMA application_id = {table.application_id}")
+        if slot in result.findings.sequences:
+            for statement in sql_rows.set_sequence(table):
+                transaction.execute(statement)
 
     def _insert(
         self,

@@ -16,7 +16,7 @@ from types import NoneType
 import numpy as np
 import polars as pl
 
-from etl import budget, plan, sql, sql_ledger
+from etl import budget, plan, sql, sql_ledger, sql_rows
 from etl.connection import Connection
 from etl.ddl import without_not_null
 from etl.errors import EtlError
@@ -31,6 +31,7 @@ WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000
 """Up to so many rows are read without connectorx, which leaves three idle threads for 30 s after each call."""
 
+_SEQUENCE = "sqlite_sequence"
 _CHECKERS = 2
 """So many files may be checked at once. integrity_check wants a large cache: these share the budget for it."""
 
@@ -50,8 +51,12 @@ class Look:
 
     schema: dict[str, str]
     """Names of tables and indexes, and their CREATE statements."""
+    names: tuple[tuple[str, str], ...]
+    """Type and name of each table, index, trigger and view."""
     header: dict[str, object]
     ledger: Ledger
+    unsequenced: int | None
+    """The greatest rowid, where it is above 0 and sqlite_sequence has none or a lower one for the table."""
 
 
 class Witness:
@@ -64,10 +69,18 @@ class Witness:
     def look(self) -> Look:
         """Its schema, header and ledger."""
         with Connection(self.path, cache_kib=budget.cache_kib(1)) as connection:
-            schema = dict(connection.execute(sql.SELECT_SCHEMA))
+            objects = connection.execute(sql.SELECT_SCHEMA)
+            schema = {name: text for kind, name, text in objects if text and kind in {"table", "index"}}
             names = ("journal_mode", "encoding", "user_version", "application_id")
             header = {name: connection.pragma(name) for name in names}
-            return Look(schema, header, _ledger(connection))
+            counted = connection.execute(sql_rows.unsequenced(self._table)) if _SEQUENCE in schema else []
+            return Look(
+                schema,
+                tuple((kind, name) for kind, name, _ in objects),
+                header,
+                _ledger(connection),
+                counted[0][0] if counted else None,
+            )
 
     def pieces(self, ranges: plan.Coverage, *, rows: int) -> tuple[Ledger, list[RowidRange]]:
         """Its ledger, and these ranges cut into pieces of at most so many rows."""
@@ -152,6 +165,13 @@ class Witness:
                 return None
             frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
         return pl.DataFrame(frame)
+
+
+def keeps_sequence(table: Table) -> bool:
+    """Whether the table is AUTOINCREMENT, which no PRAGMA tells: only then an empty database gets sqlite_sequence."""
+    with Connection(Path(":memory:"), cache_kib=budget.cache_kib(1), uri=":memory:") as connection:
+        connection.execute(table.ddl)
+        return (_SEQUENCE,) in connection.execute(sql.SELECT_NAMES)
 
 
 @contextmanager
