@@ -5,10 +5,13 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,33 @@ def test_rows_changed_or_deleted_in_the_source_are_differences(
     said = verify(migrated)
     assert said["differences"] == {"changed": 1, "extra": 1}
     assert said["rows"]["extra"]["first_rowids"] == [6]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, 7046029254386353131),
+        (7046029254386353131, None),
+        (None, struct.unpack("<d", struct.pack("<Q", 0xC3910C8D016B07D6))[0]),
+        (1.0, 0x3FF0000000000000 + 0x9E3779B97F4A7C15 - 2**64),
+        (1.0, 0x3FF0000000000000),
+    ],
+)
+def test_numbers_whose_fingerprints_were_alike_are_differences(
+    workplace: Workplace, verify: Verifier, before: float | None, after: float | None
+) -> None:
+    workplace.script("CREATE TABLE clients (k, n)", "INSERT INTO clients VALUES ('a', 0), ('b', 0), ('c', 0)")
+    set_numbers(workplace.source, before)
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    for path in shard_files(environ):
+        set_numbers(path, after)
+    assert verify(environ)["differences"] == {"changed": 3}
+
+
+def set_numbers(path: Path, number: float | None) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE clients SET n = ?", (number,))
 
 
 def test_one_shard_alone_is_compared(migrated: dict[str, str], verify: Verifier) -> None:
