@@ -18,7 +18,7 @@ from etl import observe, schema, sql_rows
 from etl.connection import Connection
 from etl.errors import Refused
 from etl.model import Table
-from etl.shard import Shard
+from etl.shard import Found, Shard
 from etl.stock import Each, Stock
 
 LOOKED_AT = 16
@@ -62,16 +62,30 @@ class Fates:
 
 
 def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each: Each, *, force: bool) -> None:
-    """Raises Refused where the source is another one than before; logs it where only some rows have changed.
+    """Raises Refused where the source is another one than before; logs it where only some rows have changed."""
+    complaint = mismatch(path, table, shards, stock.found, each)
+    if complaint is None:
+        return
+    if not force:
+        raise Refused(
+            f"{complaint}; bring the file back, or load it anew into an empty SHARD_DIR; --force takes only what is "
+            "above the highest rowid of the last run"
+        )
+    observe.event("forced", "WARNING", although=complaint)
+
+
+def mismatch(
+    path: Path, table: Table, shards: Sequence[Shard], found: Sequence[Found | None], each: Each
+) -> str | None:
+    """What shows that the source is another one than before; None, and a line in the log, where only some rows changed.
 
     It is another one where most of the last rows that the shards have are gone from it or other rows now: new rows
     would get rowids that count as done. So it is where most of the rows taken at random that it has are other ones.
     Old rows that are gone, and rows that were updated, are the application's business and stop no run.
+    `found` is what each shard holds. Nothing is asked of a shard without rows.
     """
     with_rows = [
-        (shard, found.last_row)
-        for shard, found in zip(shards, stock.found, strict=True)
-        if found and found.last_row is not None
+        (shard, here.last_row) for shard, here in zip(shards, found, strict=True) if here and here.last_row is not None
     ]
     latest = sorted(with_rows, key=lambda pair: pair[1], reverse=True)[:_SHARDS]
     last_rows: dict[int, Row] = {}
@@ -83,29 +97,20 @@ def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each:
         some_rows |= rows or {}
     some_rows = dict(list(some_rows.items())[:LOOKED_AT])
     if not last_rows:
-        return
+        return None
     with schema.opened(path) as database:
         last = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in last_rows.items()})
         some = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in some_rows.items()})
-    _judge(path, last, some, force=force)
-
-
-def _judge(path: Path, last: Fates, some: Fates, *, force: bool) -> None:
     lost = sorted({*last.of(Fate.GONE, Fate.OTHER), *some.of(Fate.OTHER)})
     if last.mostly(Fate.GONE, Fate.OTHER) or some.without(Fate.GONE).mostly(Fate.OTHER):
-        complaint = (
+        return (
             f"SOURCE_DB={path}: expected the rows that the shards were made from, found others or none at "
             f"{len(lost)} of {len(last.by_rowid.keys() | some.by_rowid.keys())} rowids looked at "
             f"({_shown(lost)}): the file was replaced, restored or shrunk, or a VACUUM changed its rowids"
         )
-        if not force:
-            raise Refused(
-                f"{complaint}; bring the file back, or load it anew into an empty SHARD_DIR; --force takes only what "
-                "is above the highest rowid of the last run"
-            )
-        observe.event("forced", "WARNING", although=complaint)
-    elif lost:
+    if lost:
         observe.event("origin", "WARNING", rows_changed=len(lost), rowids=_shown(lost))
+    return None
 
 
 def _shown(rowids: Sequence[int]) -> str:

@@ -56,6 +56,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "windows": ROWS // 100,
         "newer_rows": 0,
         "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "warnings": [],
         "differences": {"index": 1},
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
         "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
@@ -170,6 +171,23 @@ def test_numbers_whose_fingerprints_were_alike_are_differences(
 def set_numbers(path: Path, number: float | None) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE clients SET n = ?", (number,))
+
+
+def test_another_source_is_compared_and_said_to_be_another(
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
+) -> None:
+    assert verify(migrated)["warnings"] == []
+    workplace.script("UPDATE clients SET k = 'new ' || rowid, INN = rowid, note = 'other', amount = -1")
+    said = verify(migrated)
+    assert said["exit_code"] == 4
+    assert said["differences"]["misplaced"] + said["differences"]["changed"] == ROWS
+    (warning,) = said["warnings"]
+    assert warning.startswith(f"SOURCE_DB={workplace.source}: expected the rows that the shards were made from")
+    out = " ".join(command(workplace, migrated, "--quick").out.split())
+    assert "warning: SOURCE_DB=" in out
+    assert "next:" not in out
+    workplace.script(f"DELETE FROM clients WHERE rowid < {ROWS}")
+    assert len(verify(migrated, Scope(quick=True, since=ROWS))["warnings"]) == 1, "it is looked at whatever the scope"
 
 
 def test_one_shard_alone_is_compared(migrated: dict[str, str], verify: Verifier) -> None:
