@@ -18,7 +18,7 @@ from etl import schema, sql_rows
 from etl.connection import Connection
 from etl.errors import Refused
 from etl.model import Table
-from etl.shard import Shard
+from etl.shard import Found, Shard
 from etl.stock import Each, Stock
 
 LOOKED_AT = 16
@@ -65,15 +65,30 @@ def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each:
     """Raises Refused where the source is another one than before; a warning where some of the rows looked at changed.
 
     With `force` the refusal is a warning, too.
+    """
+    mismatch, warning = look(path, table, shards, stock.found, each)
+    if mismatch is None:
+        return warning
+    if force:
+        return mismatch
+    raise Refused(
+        f"{mismatch}; bring the file back, or load it anew into an empty SHARD_DIR; --force takes only what is above "
+        "the highest rowid of the last run"
+    )
+
+
+def look(
+    path: Path, table: Table, shards: Sequence[Shard], found: Sequence[Found | None], each: Each
+) -> tuple[str | None, str | None]:
+    """What shows that the source is another one than before, or else a warning where some of the rows changed.
 
     It is another one where most of the last rows that the shards have are gone from it or other rows now: new rows
     would get rowids that count as done. So it is where most of the rows taken at random that it has are other ones.
     Old rows that are gone, and rows that were updated, are the application's business and stop no run.
+    `found` is what each shard holds. Nothing is asked of a shard without rows.
     """
     with_rows = [
-        (shard, found.last_row)
-        for shard, found in zip(shards, stock.found, strict=True)
-        if found and found.last_row is not None
+        (shard, here.last_row) for shard, here in zip(shards, found, strict=True) if here and here.last_row is not None
     ]
     latest = sorted(with_rows, key=lambda pair: pair[1], reverse=True)[:_SHARDS]
     last_rows: dict[int, Row] = {}
@@ -85,35 +100,26 @@ def check(path: Path, table: Table, shards: Sequence[Shard], stock: Stock, each:
         some_rows |= rows or {}
     some_rows = dict(list(some_rows.items())[:LOOKED_AT])
     if not last_rows:
-        return None
+        return None, None
     with schema.opened(path) as database:
         last = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in last_rows.items()})
         some = Fates({rowid: _fate(table, row, database, rowid) for rowid, row in some_rows.items()})
-    return _judge(path, last, some, force=force)
-
-
-def _judge(path: Path, last: Fates, some: Fates, *, force: bool) -> str | None:
     lost = sorted({*last.of(Fate.GONE, Fate.OTHER), *some.of(Fate.OTHER)})
     looked_at = len(last.by_rowid.keys() | some.by_rowid.keys())
     if last.mostly(Fate.GONE, Fate.OTHER) or some.without(Fate.GONE).mostly(Fate.OTHER):
-        complaint = (
+        mismatch = (
             f"SOURCE_DB={path}: expected the rows that the shards were made from, found others or none at "
             f"{len(lost)} of {looked_at} rowids looked at "
             f"({_shown(lost)}): the file was replaced, restored or shrunk, or a VACUUM changed its rowids"
         )
-        if not force:
-            raise Refused(
-                f"{complaint}; bring the file back, or load it anew into an empty SHARD_DIR; --force takes only what "
-                "is above the highest rowid of the last run"
-            )
-        return complaint
+        return mismatch, None
     if lost:
-        return (
+        return None, (
             f"SOURCE_DB={path}: {len(lost)} of {looked_at} rows looked at are not the rows that the shards have "
             f"(rowids {_shown(lost)}): rows were deleted, their keys changed, or rowids were used again after a backup "
             "was restored; python -m etl.verify finds all rows that differ"
         )
-    return None
+    return None, None
 
 
 def _shown(rowids: Sequence[int]) -> str:

@@ -22,6 +22,7 @@ from etl.model import RowidRange
 from etl.monitoring import state
 from etl.session import as_known, complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
 from etl.source import Source
+from etl.verification import identity
 from etl.verification.audit import Audit, Stopped
 from etl.verification.findings import Findings
 from etl.verification.gauge import Gauge
@@ -46,6 +47,8 @@ class Verdict:
     mended: frozenset[RowidRange] | None
     scope: Scope
     seconds: float
+    warnings: tuple[str, ...] = ()
+    """What is no difference, but makes the comparison doubtful."""
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +81,7 @@ class Verdict:
                 "sample_percent": scope.percent,
             },
             "file_check": self.file_check,
+            "warnings": list(self.warnings),
             "differences": self.last.findings.counts(),
             **self.last.findings.as_json(),
             "repair": None
@@ -103,10 +107,11 @@ class Verdict:
             lines.append(f"  files: {self.file_check}")
         if not self.scope.is_everything:
             lines.append("bounded by --since or --sample: the rest, and whole files, were not looked at")
+        lines += [f"warning: {warning}" for warning in self.warnings]
         if first.newer_rows:
             lines.append(f"newer than the shards: {first.newer_rows:,} rows of the source; migrate brings them")
         kinds = last.findings.counts().keys()
-        if self.mended is None and kinds - {"file"}:
+        if self.mended is None and kinds - {"file"} and not self.warnings:
             lines.append("next: python -m etl.verify --repair")
         if "file" in kinds:
             lines.append("next: move away each file named so, run migrate, and verify again")
@@ -125,12 +130,16 @@ def run(
     *,
     scope: Scope = Scope(),  # noqa: B008 - a frozen value
     repair: bool = False,
+    force: bool = False,
     as_json: bool = False,
 ) -> int:
-    """One verification with the settings of `environ` over `env_file`; the exit code. Errors become one line each."""
+    """One verification with the settings of `environ` over `env_file`; the exit code. Errors become one line each.
+
+    With `force` a repair goes on although the source seems to be another one than before.
+    """
     with private_files(), Interrupt() as interrupt:
         try:
-            verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair)
+            verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair, force=force)
         except EtlError as error:
             return complain(error)
         except Stopped:
@@ -140,7 +149,7 @@ def run(
         return verdict.exit_code
 
 
-def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool) -> Verdict:
+def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool, force: bool) -> Verdict:
     started = observe.now()
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
@@ -153,7 +162,7 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
         try:
             observe.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            verdict = _verify(settings, scope, interrupt, run_id=run_id, repair=repair)
+            verdict = _verify(settings, scope, interrupt, run_id=run_id, repair=repair, force=force)
         except Stopped:
             observe.event("end", exit_code=interrupt.exit_code)
             raise
@@ -169,10 +178,13 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         return verdict
 
 
-def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: str, repair: bool) -> Verdict:
+def _verify(
+    settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: str, repair: bool, force: bool
+) -> Verdict:
     start = time.perf_counter()
     table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
     shards = fleet.of(settings, table)
+    warnings = identity.check(settings.SOURCE_DB, table, shards, repair=repair, force=force)
     source = Source(settings.SOURCE_DB, table)
 
     def audit(scope: Scope) -> Result:
@@ -182,9 +194,9 @@ def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: s
     first = audit(scope)
     seconds = time.perf_counter() - start
     if first.findings.is_equal or not repair:
-        return Verdict(first, first, None, scope, seconds)
+        return Verdict(first, first, None, scope, seconds, warnings)
     observe.event("found", **first.findings.as_json())
-    mend = Mend(source, shards, run_id=run_id, stop=interrupt.stop)
+    mend = Mend(source, shards, run_id=run_id, stop=interrupt.stop, force=force)
     mended = mend.run(first)
     last = audit(replace(scope, since=None, percent=None, only=mended))
     _carry_over(first.findings, last.findings)
@@ -221,6 +233,12 @@ def main(
         float | None, typer.Option(help="Only so many windows of a hundred, drawn by lot.", min=0.0, max=100.0)
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Write the windows that differ again.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="With --repair: although the source seems to be another one, or many rows differ."
+        ),
+    ] = False,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard that its key asks for.
@@ -232,8 +250,10 @@ def main(
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
     stand_in_for_closed_streams()
+    if force and not repair:
+        raise typer.BadParameter("--force goes with --repair")
     scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)
-    raise typer.Exit(run(os.environ, _ENV_FILE, scope=scope, repair=repair, as_json=as_json))
+    raise typer.Exit(run(os.environ, _ENV_FILE, scope=scope, repair=repair, force=force, as_json=as_json))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,17 @@ def xxh64(data: bytes) -> int:
     return h ^ h >> 32
 
 
+def bytes_of(hashed: int) -> bytes:
+    """The 8 bytes whose XXH64 is that number: for so few the hash can be turned back, a step at a time."""
+    h = hashed ^ hashed >> 32
+    for bits, factor in ((29, P3), (33, P2)):
+        h = h * pow(factor, -1, 2**64) & MASK
+        h ^= h >> bits ^ (h >> 2 * bits)
+    h = (h - P4) * pow(P1, -1, 2**64) & MASK
+    h = (_rotated(h, 64 - 27) ^ (P5 + 8)) * pow(P1, -1, 2**64) & MASK
+    return struct.pack("<Q", _rotated(h, 64 - 31) * pow(P2, -1, 2**64) & MASK)
+
+
 def mix(x: int) -> int:
     x &= MASK
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
@@ -68,7 +79,8 @@ def payload(value: float | bytes | None) -> int:
 def fingerprint(rowid: int, cells: Sequence[Cell]) -> tuple[int, int]:
     low, high = mix(rowid + LOW), mix(rowid + HIGH)
     for storage_class, value in cells:
-        word = mix(payload(value) + (TAGS[storage_class] + 1) * STEP)
+        of_class = (TAGS[storage_class] + 1) * STEP
+        word = mix(payload(value) + of_class)
         low = (low ^ word) * LOW & MASK
-        high = (high + word) * HIGH & MASK
+        high = (high + word + of_class) * HIGH & MASK
     return mix(low), mix(high)

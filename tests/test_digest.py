@@ -19,7 +19,7 @@ from etl.model import Lane, Table
 from etl.source import Source
 from etl.verification import digest
 from etl.verification.readings import of_source
-from tests.fingerprint import Cell, fingerprint, xxh64
+from tests.fingerprint import HIGH, LOW, MASK, STEP, TAGS, Cell, bytes_of, fingerprint, xxh64
 from tests.oracle import opened, quoted, rowid_name
 from tests.tables import Table as DrawnTable
 from tests.tables import build, tables
@@ -70,6 +70,11 @@ def test_the_vectorised_hash_is_xxh64(data: list[bytes | None]) -> None:
     assert hashes.to_list() == [None if each is None else xxh64(each) for each in data]
 
 
+@given(hashed=st.integers(0, MASK))
+def test_eight_bytes_have_any_hash(hashed: int) -> None:
+    assert xxh64(bytes_of(hashed)) == hashed
+
+
 @given(table=tables())
 def test_any_row_has_the_fingerprint_of_its_cells_in_any_lanes(table: DrawnTable) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -96,6 +101,31 @@ def test_cells_that_differ_in_class_or_value_differ_in_fingerprint(tmp_path: Pat
         path = tmp_path / f"{number}.db"
         prints.append(by_lanes(path, made(path, "CREATE TABLE t (k)", f"INSERT INTO t VALUES ({cell})"), exact=True)[1])
     assert all(ours[0] != theirs[0] and ours[1] != theirs[1] for ours, theirs in combinations(prints, 2))
+
+
+NUMBERS = (0, 1, 2**63 - 1, 2**63, MASK, 7046029254386353131, 0x3FF0 << 48, 0x7FF8 << 48, 0x7FF0 << 48 | 1)
+"""64 bits that are 0.0, the least integer or -0.0, NULL's word in version 0.1, 1.0, and two that are no number."""
+PAYLOADS = {(number + times * by) & MASK for number in NUMBERS for by in (STEP, LOW, HIGH) for times in range(-8, 9)}
+
+
+def test_cells_of_any_class_and_any_64_bits_have_different_fingerprints(tmp_path: Path) -> None:
+    cells = [(0, 0), *((tag, payload) for tag in range(1, len(TAGS)) for payload in PAYLOADS)]
+    tags, payloads = (np.array(column, np.uint64) for column in zip(*cells, strict=True))
+    data = [bytes_of(payload) if tag > 2 else None for tag, payload in cells]
+    table = made(tmp_path / "t.db", "CREATE TABLE t (k)")
+    lanes = Lanes((Lane.EXACT,))
+    tag, integer, real, blob = lanes.frame_columns(0)
+    frame = pl.DataFrame(
+        {
+            ROWID: np.full(len(cells), 7),
+            tag: tags.astype(np.int64),
+            integer: pl.Series(payloads.view(np.int64)).set(pl.Series(tags != 1), None),
+            real: pl.Series(payloads.view(np.float64)).set(pl.Series(tags != 2), None),
+            blob: pl.Series(data, dtype=pl.Binary),
+        }
+    )
+    low, high = digest.fingerprints(frame, table, lanes)
+    assert len(set(zip(low.tolist(), high.tolist(), strict=True))) == len(set(cells))
 
 
 SUMS_ALIKE = {

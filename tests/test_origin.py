@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from etl import status
+from etl.verify import run as verify
 from tests.faults import FORCED
 from tests.test_identity import assert_stopped
-from tests.workplace import Workplace, differences, migrate, shard_files
+from tests.workplace import Workplace, differences, error_line, migrate, shard_files, snapshot
 
 ROWS = 500
 
@@ -55,6 +56,11 @@ def test_a_source_with_other_rows_is_refused(
     assert str(done.source) in message
     assert "rowids" in message
     assert "--force" in message
+    before = snapshot(shard_files(done.environ()))
+    assert verify(done.environ(), repair=True) == 2
+    assert snapshot(shard_files(done.environ())) == before
+    asked_alike = message.partition(", found")[0]
+    assert error_line(capfd.readouterr().err).startswith(asked_alike)
 
 
 def test_rowids_that_moved_where_nothing_is_new_are_refused_too(
@@ -88,6 +94,8 @@ def test_what_an_application_does_to_its_rows_stops_no_run(done: Workplace, stat
     rebuild(done.source, *statements)
     assert migrate(done.environ()) == 0
     assert migrate(done.environ()) == 0
+    assert verify(done.environ(), repair=True) == 0
+    assert differences(done.environ()) == []
 
 
 def test_a_moved_or_copied_source_is_the_same(done: Workplace) -> None:

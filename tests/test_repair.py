@@ -1,7 +1,9 @@
 """--repair makes any damaged set whole, writes only what differs, and may be killed at any instant."""
 
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,7 +131,7 @@ def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: 
     environ = workplace.environ()
     assert migrate(environ) == 0
     every("UPDATE clients SET n = 1, i = 2")(environ)
-    said = verify(environ, Scope(quick=True), repair=True)
+    said = verify(environ, Scope(quick=True), repair=True, force=True)  # most cells of every row are others
     assert (said["exit_code"], said["repair"]["found"]) == (0, {"changed": 5})
     assert faults_of(environ) == []
 
@@ -201,18 +203,107 @@ def test_a_damaged_file_is_left_alone_and_the_rest_is_mended(
     assert faults_of(migrated) == []
 
 
-def test_a_source_that_lacks_many_rows_is_refused_as_the_wrong_one(
+KEPT = "UPDATE clients SET note = 'called', amount = -1"
+"""The key and half of each row's cells stay: the row is the one of before, as far as a few rows can tell."""
+LIKELY_WRONG = {
+    "many rows deleted": ("DELETE FROM clients WHERE rowid <= 1500", "1,500 extra"),
+    "many rows changed": (f"{KEPT} WHERE rowid <= 1500", "1,500 changed"),
+    "some deleted, some changed": (
+        f"{KEPT} WHERE rowid <= 1500; DELETE FROM clients WHERE rowid <= 500",
+        "1,000 changed",
+    ),
+    "just more than 1,000": (f"{KEPT} WHERE rowid <= 1001", "1,001 changed"),
+    "another database": (
+        "UPDATE clients SET k = 'new ' || rowid, INN = rowid, note = 'other', amount = -1",
+        "found others or none at",
+    ),
+    "rowids moved by VACUUM": ("DELETE FROM clients WHERE rowid = 1; VACUUM", "a VACUUM changed its rowids"),
+}
+
+
+@pytest.mark.parametrize(("script", "expected"), LIKELY_WRONG.values(), ids=LIKELY_WRONG.keys())
+def test_a_source_that_is_likely_the_wrong_one_is_refused_unless_forced(
     workplace: Workplace,
     migrated: dict[str, str],
+    verify: Verifier,
     capsys: pytest.CaptureFixture[str],
+    *,
+    script: str,
+    expected: str,
 ) -> None:
-    before = snapshot(shard_files(migrated))
-    workplace.script("DELETE FROM clients WHERE rowid <= 1500")
+    with closing(sqlite3.connect(workplace.source)) as database:
+        database.executescript(script)
+    before = snapshot(workplace.shards.rglob("[!.]*"))  # all but the lock
     assert run(migrated, scope=Scope(quick=True), repair=True) == 2
-    assert "lacks 1,500 of the 2,000 rows" in error_line(capsys.readouterr().err)
-    assert [each.digest for each in snapshot(shard_files(migrated)).values()] == [
-        each.digest for each in before.values()
-    ]
+    message = error_line(capsys.readouterr().err)
+    assert re.search(expected, message)
+    assert "--repair --force" in message
+    assert snapshot(workplace.shards.rglob("[!.]*")) == before
+    said = verify(migrated, Scope(quick=True), repair=True, force=True)
+    assert said["exit_code"] == 0
+    assert faults_of(migrated) == []
+    assert verify(migrated, Scope(quick=True), repair=True)["repair"] is None
+
+
+MANY_ROWS = 20_000
+TENTH = {
+    "a tenth changed": (f"{KEPT} WHERE rowid <= 2000", 0, ""),
+    "more than a tenth changed": (f"{KEPT} WHERE rowid <= 2001", 2, "2,001 changed;"),
+    "more than a tenth with another key": ("UPDATE clients SET k = '+' || k WHERE rowid <= 2600", 2, "misplaced;"),
+}
+
+
+@pytest.mark.parametrize(("statement", "code", "expected"), TENTH.values(), ids=TENTH.keys())
+def test_up_to_a_tenth_of_a_large_table_is_followed(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], *, statement: str, code: int, expected: str
+) -> None:
+    workplace.populate(MANY_ROWS)
+    environ = workplace.environ(BATCH_SIZE=2_000)
+    assert migrate(environ) == 0
+    capsys.readouterr()
+    workplace.script(statement)
+    assert run(environ, scope=Scope(quick=True), repair=True) == code
+    assert (differences(environ) == []) == (code == 0)
+    err = capsys.readouterr().err
+    assert ("at most 2,000 of the shards' 20,000 rows compared" in err) == (code == 2)
+    assert expected in err
+
+
+def test_another_database_of_the_same_table_and_rowids_replaces_no_row(workplace: Workplace) -> None:
+    workplace.populate(MANY_ROWS)
+    environ = workplace.environ(BATCH_SIZE=2_000)
+    assert migrate(environ) == 0
+    other_place = Workplace(workplace.root / "other")
+    other_place.root.mkdir()
+    other_place.populate(MANY_ROWS, seed=2)
+    before = snapshot(shard_files(environ))
+    wrong = environ | {"SOURCE_DB": str(other_place.source)}
+    assert run(wrong, scope=Scope(quick=True), repair=True) == migrate(wrong) == 2
+    assert snapshot(shard_files(environ)) == before
+    assert faults_of(environ) == []
+
+
+def test_rows_that_only_the_source_has_are_never_too_many(migrated: dict[str, str], verify: Verifier) -> None:
+    every("DELETE FROM clients WHERE rowid <= 1900")(migrated)
+    said = verify(migrated, Scope(quick=True), repair=True)
+    assert (said["exit_code"], said["repair"]["found"]["missing"]) == (0, 1900)
+    assert faults_of(migrated) == []
+
+
+def test_a_damaged_shard_does_not_hide_that_the_source_is_another(
+    workplace: Workplace, migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    FILE_DAMAGES["noise"](migrated)
+    workplace.script(LIKELY_WRONG["another database"][0])
+    assert run(migrated, scope=Scope(quick=True), repair=True) == 2
+    assert "found others or none at" in error_line(capsys.readouterr().err)
+
+
+def test_to_force_without_a_repair_is_a_usage_error(workplace: Workplace, migrated: dict[str, str]) -> None:
+    ended = command(workplace, migrated, "--force")
+    assert ended.code == 2
+    assert "--force goes with --repair" in ended.err
+    assert command(workplace, migrated, "--repair", "--force").code == 0
 
 
 def struck(environ: Environ, name: str, n: int) -> Outcome:

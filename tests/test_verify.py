@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -55,6 +57,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "windows": ROWS // 100,
         "newer_rows": 0,
         "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "warnings": [],
         "differences": {"index": 1},
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
         "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
@@ -143,6 +146,50 @@ def test_rows_changed_or_deleted_in_the_source_are_differences(
     said = verify(migrated)
     assert said["differences"] == {"changed": 1, "extra": 1}
     assert said["rows"]["extra"]["first_rowids"] == [6]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, 7046029254386353131),
+        (7046029254386353131, None),
+        (None, struct.unpack("<d", struct.pack("<Q", 0xC3910C8D016B07D6))[0]),
+        (1.0, 0x3FF0000000000000 + 0x9E3779B97F4A7C15 - 2**64),
+        (1.0, 0x3FF0000000000000),
+    ],
+)
+def test_numbers_whose_fingerprints_were_alike_are_differences(
+    workplace: Workplace, verify: Verifier, before: float | None, after: float | None
+) -> None:
+    workplace.script("CREATE TABLE clients (k, n)", "INSERT INTO clients VALUES ('a', 0), ('b', 0), ('c', 0)")
+    set_numbers(workplace.source, before)
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    for path in shard_files(environ):
+        set_numbers(path, after)
+    assert verify(environ)["differences"] == {"changed": 3}
+
+
+def set_numbers(path: Path, number: float | None) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE clients SET n = ?", (number,))
+
+
+def test_another_source_is_compared_and_said_to_be_another(
+    workplace: Workplace, migrated: dict[str, str], verify: Verifier
+) -> None:
+    assert verify(migrated)["warnings"] == []
+    workplace.script("UPDATE clients SET k = 'new ' || rowid, INN = rowid, note = 'other', amount = -1")
+    said = verify(migrated)
+    assert said["exit_code"] == 4
+    assert said["differences"]["misplaced"] + said["differences"]["changed"] == ROWS
+    (warning,) = said["warnings"]
+    assert warning.startswith(f"SOURCE_DB={workplace.source}: expected the rows that the shards were made from")
+    out = " ".join(command(workplace, migrated, "--quick").out.split())
+    assert "warning: SOURCE_DB=" in out
+    assert "next:" not in out
+    workplace.script(f"DELETE FROM clients WHERE rowid < {ROWS}")
+    assert len(verify(migrated, Scope(quick=True, since=ROWS))["warnings"]) == 1, "it is looked at whatever the scope"
 
 
 def test_one_shard_alone_is_compared(migrated: dict[str, str], verify: Verifier) -> None:

@@ -42,9 +42,11 @@ class Verifier:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def __call__(self, environ: Environ, scope: Scope = EVERYTHING, *, repair: bool = False) -> dict[str, Any]:
+    def __call__(
+        self, environ: Environ, scope: Scope = EVERYTHING, *, repair: bool = False, force: bool = False
+    ) -> dict[str, Any]:
         self._capsys.readouterr()
-        code = run(environ, scope=scope, repair=repair, as_json=True)
+        code = run(environ, scope=scope, repair=repair, force=force, as_json=True)
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err
         said: dict[str, Any] = json.loads(out)

@@ -3,10 +3,16 @@
     mix(x)      MurmurHash3's finaliser: x ^= x >> 33; x *= ff51afd7ed558ccd; x ^= x >> 33; x *= c4ceb9fe1a85ec53;
                 x ^= x >> 33 (all arithmetic modulo 2^64, constants in hexadecimal)
     payload     0 for NULL; an integer's 64 bits; a real's 64 bits; XXH64 (seed 0) of a text's or blob's bytes
-    word        mix(payload + (tag + 1) · 9e3779b97f4a7c15), tag 0 NULL, 1 integer, 2 real, 3 text, 4 blob
+    class       (tag + 1) · 9e3779b97f4a7c15, tag 0 NULL, 1 integer, 2 real, 3 text, 4 blob
+    word        mix(payload + class)
     low, high   mix(rowid + LOW), mix(rowid + HIGH); then for each column in the table's order
-                low = (low ^ word) · LOW, high = (high + word) · HIGH
+                low = (low ^ word) · LOW, high = (high + word + class) · HIGH
     fingerprint mix(low), mix(high)
+
+Two rows that differ in one cell, by its class or its payload, never have the same fingerprint. Each step can be
+reversed: mix is a bijection, and LOW and HIGH are odd. So the fingerprint gives that cell's `word` (from low) and its
+`word + class` (from high). The difference of the two is the class, and `word` and class give the payload. Of the
+payloads only that of a text or blob is a hash, which two values can share.
 
 A row's two numbers are mixed before rows are summed (modulo 2^64 each), so that cells that change places between
 rows or columns change the sum; a sum knows no order, and a row that is there twice counts twice. The same cells give
@@ -95,9 +101,11 @@ def _reals(cells: pl.Series) -> Words:
 def _mixed_rows(rowids: Words, cells: Sequence[tuple[npt.NDArray[np.uint8], Words]]) -> tuple[Words, Words]:
     low, high = _mixed(rowids + np.uint64(LOW)), _mixed(rowids + np.uint64(HIGH))
     for tags, payload in cells:
-        word = _mixed(payload + _CLASSES[tags])
+        classes = _CLASSES[tags]
+        word = _mixed(payload + classes)
         low ^= word
         low *= np.uint64(LOW)
+        word += classes
         high += word
         high *= np.uint64(HIGH)
     return _mixed(low), _mixed(high)

@@ -26,9 +26,11 @@ from etl.verification.result import Result
 from etl.verification.witness import Witness
 
 FEW_ROWS = 1_000
-"""So many rows that the source lacks are deleted from the shards in any case …"""
+"""A repair replaces or deletes so many rows of the shards in any case …"""
 SMALL_SHARE = 0.1
-"""… and up to this share of them: a source that lacks more is likely another file, and the shards the only copy."""
+"""… and up to this share of them. Where more differ, the source may be another file, and the shards the only copy."""
+_REPLACED = ("extra", "changed", "misplaced", "duplicated")
+"""Kinds of rows that a repair takes from a shard. Missing rows do not count: to write them destroys nothing."""
 
 
 class Mend:
@@ -41,26 +43,23 @@ class Mend:
         *,
         run_id: str,
         stop: threading.Event,
+        force: bool = False,
     ) -> None:
         self._source = source
         self._fleet = fleet
         self._map = fleet.map
         self._run_id = run_id
         self._stop = stop
+        self._force = force
 
     def run(self, result: Result) -> frozenset[RowidRange]:
         """Mends, one transaction a shard; the windows written again. Killed at any instant, it is repeated safely.
 
-        Raises Refused, before anything is written, where too many rows would be deleted for the source to be the right
-        one, or where a shard has a trigger; Stopped; EtlError.
+        Raises Refused, before anything is written, where a shard has a trigger, or where, unless forced, too many rows
+        would be replaced or deleted for the source to be the right one; Stopped; EtlError.
         """
         findings = result.findings
-        extra = findings.rows["extra"].count
-        if extra > max(FEW_ROWS, result.shard_rows * SMALL_SHARE):
-            raise Refused(
-                f"SOURCE_DB={self._source.path}: lacks {extra:,} of the {result.shard_rows:,} rows compared, and a "
-                "repair would delete them; check that it is the right source, or migrate it into an empty SHARD_DIR"
-            )
+        self._check_share(result)
         slots = sorted(
             (findings.windows.keys() | findings.strays | findings.headers | findings.sequences) - findings.unsound
         )
@@ -78,6 +77,22 @@ class Mend:
         if not findings.unsound:
             self._mend_manifest(result.windows)
         return frozenset(result.grid.windows[position] for slot in slots for position in findings.windows.get(slot, ()))
+
+    def _check_share(self, result: Result) -> None:
+        counts = {kind: result.findings.rows[kind].count for kind in _REPLACED}
+        limit = max(FEW_ROWS, int(result.shard_rows * SMALL_SHARE))
+        if sum(counts.values()) <= limit:
+            return
+        complaint = (
+            f"SOURCE_DB={self._source.path}: expected a repair to replace or delete at most {limit:,} of the shards' "
+            f"{result.shard_rows:,} rows compared, found "
+            + ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+        )
+        if not self._force:
+            raise Refused(
+                f"{complaint}; check that it is the right source; if it is, --repair --force makes the shards like it"
+            )
+        observe.event("forced", "WARNING", although=complaint)
 
     def _rewrite(self, slots: Sequence[int], result: Result) -> None:
         """Writes some shards' windows again. All goes before anything comes: a UNIQUE cell may have changed windows."""
