@@ -21,6 +21,9 @@ from etl.routing import in_file_names, shard_path
 
 _COMPANIONS = ("-journal", "-wal", "-shm")
 """SQLite makes and deletes these files beside a database."""
+_PID_LINE = re.compile(rb"\d+\n")
+"""Where a file system has no locks, filelock writes who holds the lock, its pid first."""
+_LONGEST_PID = 20
 _LEFTOVER = re.compile(r"\.etl-(\d+)-\w+\.tmp")
 
 
@@ -32,7 +35,7 @@ class Kind:
     name: str
     """In SHARD_DIR; empty where a setting gives the path."""
     beginning: bytes
-    """The first bytes of each such file. Without them the file is always empty."""
+    """The first bytes of each such file; none for the lock file, which is empty."""
     fields: frozenset[str] = frozenset()
     """Where the file is a JSON object: what it has."""
 
@@ -43,7 +46,9 @@ class Kind:
     def is_in(self, path: Path) -> bool:
         """Whether the file is of this kind, whole or broken off (a power cut may leave a part of it, or nothing)."""
         with path.open("rb") as file:
-            start = file.read(len(self.beginning) or 1)
+            start = file.read(len(self.beginning) or _LONGEST_PID)
+            if not self.beginning:
+                return not start or _PID_LINE.match(start) is not None
             if start != self.beginning:
                 return self.beginning.startswith(start)
             if not self.fields:

@@ -197,6 +197,13 @@ def test_what_a_power_cut_left_of_our_files_is_replaced(workplace: Workplace, cu
     assert json.loads((workplace.shards / "clients_status.json").read_text())["outcome"] == "nothing new"
 
 
+def test_a_lock_file_of_a_disk_without_locks_is_ours(workplace: Workplace) -> None:
+    workplace.populate(300)
+    workplace.shards.mkdir()
+    (workplace.shards / ".etl.lock").write_text("4194305\nsome-host\n")  # as filelock leaves it there
+    assert [migrate.run(workplace.environ()), verify.run(workplace.environ())] == [0, 0]
+
+
 def test_new_files_that_a_killed_process_left_are_removed_and_others_stay(workplace: Workplace) -> None:
     workplace.populate(300)
     environ = workplace.environ(METRICS_FILE=workplace.root / "metrics" / "etl.prom")
