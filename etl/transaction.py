@@ -59,7 +59,9 @@ class Transaction:
         """Adds rows, sorted by rowid; where they break NOT NULL, the table has none until the commit."""
         connection = self._begin()
         if breaks_not_null and not self._relaxed:
+            before = connection.changes()
             self._shard.relax(connection)
+            self._changes += connection.changes() - before
             self._relaxed = True
         connection.executemany(statement, rows)
         self.rows += rows.num_rows

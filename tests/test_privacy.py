@@ -88,7 +88,7 @@ def block(place: Workplace) -> None:
 
 NEXT = NUMBERS.format(first=2001, last=4000)
 FAILURES: dict[str, tuple[Callable[[Workplace], None], int]] = {
-    "a trigger": (poison, 1),
+    "a trigger": (poison, 2),
     "a collision": (collide, 1),
     "noise": (garble, 2),
     "another source": (replace, 2),

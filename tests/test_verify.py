@@ -57,6 +57,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "windows": ROWS // 100,
         "newer_rows": 0,
         "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "file_check": None,
         "warnings": [],
         "differences": {"index": 1},
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
