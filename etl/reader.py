@@ -67,7 +67,7 @@ def read_all(
             return None
         started_at, start = observe.now(), time.perf_counter()
         frame = source.read(batch)
-        survey.observe(batch, frame.height - len(batch.partitions))
+        survey.observe(batch, frame.height)
         return _Read(batch, frame, source.lanes, source.widened, started_at, (time.perf_counter() - start) * 1000)
 
     table = source.table

@@ -113,11 +113,13 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     quoted = sql.quote(name)
     indexes = tuple(Index(index, text) for index, text in _of_table(database, "index", name) if text is not None)
     strict, without_rowid = database.execute(
-        "SELECT strict, wr FROM pragma_table_list(?) WHERE schema = 'main' AND name = ?", (name, name)
+        "SELECT list.strict, list.wr FROM temp.pragma_table_list(?) AS list "  # temp: see sql.indexed_columns
+        "WHERE list.schema = 'main' AND list.name = ?",
+        (name, name),
     ).fetchone()
     if without_rowid:
         raise Refused(f"{place}: expected a table with rowids, found WITHOUT ROWID; it cannot be cut into windows")
-    rows = database.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+    rows = database.execute(f"PRAGMA main.table_xinfo({quoted})").fetchall()
     sampled = _storage_classes(database, quoted, [row[1] for row in rows])
     columns = tuple(
         Column(
@@ -195,9 +197,9 @@ def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]
     """What `typeof` gives for each column in the table's first rows."""
     classes: dict[str, frozenset[str]] = {}
     for name in names:
-        cell = sql.quote(name)
         rows = database.execute(
-            f"SELECT DISTINCT typeof({cell}) FROM (SELECT {cell} FROM {quoted} LIMIT {SAMPLED_ROWS})"
+            "SELECT DISTINCT typeof(found.c) FROM "
+            f"(SELECT {sql.cell_of(name)} AS c FROM main.{quoted} AS t LIMIT {SAMPLED_ROWS}) AS found"
         )
         classes[name] = frozenset(row[0] for row in rows)
     return classes
@@ -209,7 +211,7 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
     `INTEGER PRIMARY KEY DESC` is no alias of the rowid, by an old bug that SQLite keeps; then the key has an index.
     """
     primary = [(str(row[1]), str(row[2])) for row in rows if row[5]]
-    has_index = any(row[3] == "pk" for row in database.execute(f"PRAGMA index_list({quoted})"))
+    has_index = any(row[3] == "pk" for row in database.execute(f"PRAGMA main.index_list({quoted})"))
     if len(primary) == 1 and folded(primary[0][1]) == "integer" and not has_index:
         return primary[0][0]
     return None
@@ -217,13 +219,13 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
 
 def _rowids(database: sqlite3.Connection, path: Path, table: Table) -> RowidRange | None:
     """The least and the greatest rowid: at the tree's edges, where a search must find them, and nothing beyond."""
-    rowid, name = sql.quote(table.rowid_name), sql.quote(table.name)
-    searched = f"EXISTS (SELECT 1 FROM {name} AS source NOT INDEXED WHERE source.{rowid}"
-    found = f"{searched} = first) AND {searched} = last)"
-    beyond = f"{searched} < first ORDER BY source.{rowid} DESC) OR {searched} > last)"
+    rowid, name = sql.rowid_of(table), sql.named(table)
+    searched = f"EXISTS (SELECT 1 FROM {name} NOT INDEXED WHERE {rowid}"
+    found = f"{searched} = ends.first) AND {searched} = ends.last)"
+    beyond = f"{searched} < ends.first ORDER BY {rowid} DESC) OR {searched} > ends.last)"
     first, last, sound = database.execute(
-        f"SELECT first, last, {found} AND NOT ({beyond}) "
-        f"FROM (SELECT (SELECT min({rowid}) FROM {name}) AS first, (SELECT max({rowid}) FROM {name}) AS last)"
+        f"SELECT ends.first, ends.last, {found} AND NOT ({beyond}) "
+        f"FROM (SELECT (SELECT min({rowid}) FROM {name}) AS first, (SELECT max({rowid}) FROM {name}) AS last) AS ends"
     ).fetchone()
     if first is None:
         return None

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from etl import plan, sql, sql_rows, walk
+from etl import plan, sql, walk
 from etl.errors import EtlError
 from etl.lanes import ROWID, TAGS, first_lanes
 from etl.model import Affinity, Batch, Lane, RowidRange, Table
@@ -25,9 +25,6 @@ from etl.schema import read_only_uri
 
 MAX_RESULT_COLUMNS = 2000
 """SQLite's limit (SQLITE_MAX_COLUMN), compiled into connectorx."""
-
-_READS = 3
-"""A batch whose rows do not adjoin is read again: a program may just have deleted or inserted one there."""
 
 _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
@@ -63,7 +60,7 @@ class Source:
         )
 
     def read(self, batch: Batch) -> pl.DataFrame:
-        """The batch's rows in rowid order: `rowid` Int64, then the lanes' columns; sentinel rows are still among them.
+        """The batch's rows in rowid order: `rowid` Int64, then the lanes' columns.
 
         A cell that its lane cannot carry widens that column, and every other that has such cells here, to the exact
         lane; then the batch is read again. Raises EtlError where a damaged file hides rows between two reads.
@@ -113,17 +110,15 @@ class Source:
             return [*self._query_in_halves(pieces[:middle]), *self._query_in_halves(pieces[middle:])]
 
     def _joined(self, partitions: Sequence[RowidRange]) -> list[pa.RecordBatch]:
-        """The partitions' rows, held to the tree at their edges: one more query of the same call."""
-        queries = [sql.read(self.table, self.lanes, partition) for partition in partitions]
-        for _ in range(_READS):
-            arrow = self._query([*queries, sql_rows.edges(self.table, self.lanes, partitions)])
-            batches = walk.without_edges(arrow.to_batches(), partitions)
-            if batches is not None:
-                return batches
-        raise self._error(
-            f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: the rows there do not follow each "
-            "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
-        )
+        """The partitions' rows, held to the tree at their edges."""
+        arrow = self._query([sql.read(self.table, self.lanes, partition) for partition in partitions])
+        batches = walk.rows_of(arrow.to_batches(), partitions)
+        if batches is None:
+            raise self._error(
+                f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: the rows there do not follow each "
+                "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
+            )
+        return batches
 
     def row_bytes(self, window: RowidRange, *, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Rowids and bytes of cells of the window's first `rows` rows (−1: of all), both of shape (rows,)."""
@@ -175,6 +170,6 @@ class _CellRefused(Exception):
 
 def _in_rowid_order(batches: Sequence[pa.RecordBatch]) -> pl.DataFrame:
     """The record batches' rows in rowid order: they come as their queries end, each from within one partition."""
-    ordered = sorted(batches, key=lambda batch: batch.column(ROWID)[-1].as_py())  # a sentinel is a query's first row
-    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(ordered), rechunk=False))
+    ordered = sorted((batch for batch in batches if batch.num_rows), key=lambda batch: batch.column(ROWID)[0].as_py())
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(ordered or batches[:1]), rechunk=False))
     return frame.rechunk()  # of views, hardly more than pointers; a gather from many chunks costs four times as much

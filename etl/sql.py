@@ -1,14 +1,21 @@
-"""SQL text of a load: names quoted here, values bound or, where connectorx cannot bind, whole numbers."""
+"""SQL text of a load: names quoted here, values bound or, where connectorx cannot bind, whole numbers.
+
+A table may have any name, and columns of any names. So every statement says `main.<table> AS t` and `t.<column>`, and
+puts an alias before each of our own columns as well. SQLite takes a bare name for a column of the source first, a bare
+table name for one of our WITH clauses, and an unknown bare name in double quotes for a string.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from etl.lanes import ROWID, TAGS, Lanes
-from etl.model import Column, Index, Lane, RowidRange, Table, folded
+from etl.model import MIN_ROWID, Column, Index, Lane, RowidRange, Table, folded
 
 PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
 SAMPLED_TOGETHER = 1_000
+LEADING_ROWS = 5
+"""The rows of `read` that come before the partition's own."""
 _CARRIED_CLASSES = {
     Lane.INTEGER: "'null', 'integer'",
     Lane.REAL: "'null', 'real'",
@@ -27,37 +34,76 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def named(table: Table) -> str:
+    """The table, under the alias that `cell_of` and `rowid_of` use; with its schema, it is never one of WITH."""
+    return f"main.{quote(table.name)} AS t"
+
+
+def cell_of(column: str) -> str:
+    """A column of the table that `named` names."""
+    return f"t.{quote(column)}"
+
+
+def rowid_of(table: Table) -> str:
+    """The rowid of the table that `named` names."""
+    return cell_of(table.rowid_name)
+
+
 # -- reading the source ------------------------------------------------------------------------------------------------
 
 
 def sentinel_rowid(window: RowidRange) -> int:
-    """A rowid outside the window, which must not cross from −1 to 0: the mark of the row that pins the types."""
-    return -1 if window.first_rowid >= 0 else 0
+    """A rowid outside the window, which must not cross from −1 to 0; each first rowid has its own."""
+    return ~window.first_rowid
 
 
 def read(table: Table, lanes: Lanes, partition: RowidRange) -> str:
-    """One partition's rows: rowid, then each carried column in its lane, in rowid order.
+    """One partition's rows: rowid, then each carried column in its lane, after LEADING_ROWS others.
 
     connectorx takes an expression's type from its first row, so a first row of our own pins every type; from then on
     a cell of another storage class is an error instead of a silent change. The one exception is a float, which
     accepts integers: REAL columns hold none, and the exact lane asks `typeof` first.
+
+    That first row has the partition's sentinel rowid; `_edges` are the other leading rows, of the same snapshot.
     """
-    cells = [quote(table.rowid_name)]
-    for column, lane in zip(table.carried, lanes.lanes, strict=True):
-        cell = quote(column.name)
+    pins: dict[str, str] = {}
+    cells = [rowid_of(table)]
+    for position, (column, lane) in enumerate(zip(table.carried, lanes.lanes, strict=True)):
+        cell = cell_of(column.name)
         cells += exact_cells(cell) if lane is Lane.EXACT else [cell]
-    sentinel = pinning(table, lanes, sentinel_rowid(partition))
-    return f"{sentinel} UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
-
-
-def pinning(table: Table, lanes: Lanes, rowid: int) -> str:
-    """The first row of a read: this rowid, and in each lane's columns a value of its type."""
-    pins = {ROWID: str(rowid)}
-    for position in range(len(table.carried)):
-        lane = lanes.lanes[position]
         values = ("0", "0", "0.0", "x''") if lane is Lane.EXACT else (PINS[lane],)
         pins |= zip(lanes.frame_columns(position), values, strict=True)
-    return "SELECT " + ", ".join(f"{pin} AS {quote(name)}" for name, pin in pins.items())
+    sentinel = sentinel_rowid(partition)
+    first_row = ", ".join(f"{pin} AS {quote(name)}" for name, pin in {ROWID: str(sentinel), **pins}.items())
+    edges, *rowids = _edges(table, partition)
+    marks = [", ".join([f"ifnull({rowid}, {sentinel})", *pins.values()]) for rowid in rowids]
+    return (
+        f"WITH {edges} SELECT {first_row} UNION ALL SELECT {marks[0]} FROM before "
+        f"UNION ALL SELECT {marks[1]} FROM before UNION ALL SELECT {', '.join(cells)} {_rows_of(table, partition)}"
+    )
+
+
+def _edges(table: Table, partition: RowidRange) -> tuple[str, str, str]:
+    """What the table's tree says of the partition's two edges: WITH clauses, and two rowids of each row of `before`.
+
+    They are the greatest rowid before the partition, or up to its end, and the next one on a walk from that row (the
+    row itself, where a search does not find it). NULL where there is none.
+    """
+    rowid = rowid_of(table)
+    found = f"SELECT {rowid} FROM {named(table)} NOT INDEXED"
+    upward = f"ORDER BY {rowid} LIMIT 1"
+    search = f"{found} WHERE {rowid} >= before.r {upward}"
+    # Below the least rowid SQLite would compare with a real, which is that rowid.
+    start = partition.first_rowid - 1 if partition.first_rowid > MIN_ROWID else "NULL"
+    edges = (
+        f"edge(r) AS (VALUES ({start}), ({partition.last_rowid})), before(r) AS MATERIALIZED (SELECT ({found} "
+        f"WHERE {rowid} <= edge.r ORDER BY {rowid} DESC LIMIT 1) FROM edge)"
+    )
+    after = (
+        f"CASE WHEN before.r IS NULL THEN ({found} {upward}) WHEN ({search}) IS before.r THEN ({search} OFFSET 1) "
+        "ELSE before.r END"
+    )
+    return edges, "before.r", after
 
 
 def exact_cells(cell: str) -> list[str]:
@@ -75,7 +121,7 @@ def row_bytes(table: Table, lanes: Lanes, window: RowidRange, *, rows: int) -> s
     """The first `rows` rows of the window: rowid and bytes of cells, in rowid order, after one row of zeroes."""
     return (
         "SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM ("
-        f"SELECT {quote(table.rowid_name)}, {_bytes_of_row(table, lanes)} "
+        f"SELECT {rowid_of(table)}, {_bytes_of_row(table, lanes)} "
         f"{_rows_of(table, window)} ORDER BY 1 LIMIT {rows})"
     )
 
@@ -87,21 +133,20 @@ def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -
     """
     return (
         f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
-        f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}) "
-        "SELECT ifnull(sum(n), 0) AS rows, ifnull(sum(total), 0) AS bytes, ifnull(max(most), 0) AS most, "
-        "ifnull(max(total / n), 0) AS heaviest FROM ("
-        "SELECT count(*) AS n, sum(bytes) AS total, max(bytes) AS most FROM ("
-        # Everything with its owner's name: the source may well have a table `grid` or a column `r`.
+        f"SELECT grid.r + {step} FROM grid WHERE grid.r <= {window.last_rowid} - {step}) "
+        "SELECT ifnull(sum(s.n), 0) AS rows, ifnull(sum(s.total), 0) AS bytes, ifnull(max(s.most), 0) AS most, "
+        "ifnull(max(s.total / s.n), 0) AS heaviest FROM ("
+        "SELECT count(*) AS n, sum(found.bytes) AS total, max(found.bytes) AS most FROM ("
         f"SELECT (grid.r - ({window.first_rowid})) / {step * SAMPLED_TOGETHER} AS stretch, "
-        f"{_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN main.{quote(table.name)} AS source "
-        f"ON source.{quote(table.rowid_name)} = grid.r) GROUP BY stretch)"
+        f"{_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN {named(table)} "
+        f"ON {rowid_of(table)} = grid.r) AS found GROUP BY found.stretch) AS s"
     )
 
 
 def misfits(table: Table, lanes: Lanes, partition: RowidRange) -> str:
     """For each carried column, 1 where the partition has a cell of a class that its lane cannot carry, else 0."""
     flags = [
-        f"ifnull(max(typeof({quote(column.name)}) NOT IN ({_CARRIED_CLASSES[lane]})), 0) AS c{position}"
+        f"ifnull(max(typeof({cell_of(column.name)}) NOT IN ({_CARRIED_CLASSES[lane]})), 0) AS c{position}"
         if lane in _CARRIED_CLASSES
         else f"0 AS c{position}"
         for position, (column, lane) in enumerate(zip(table.carried, lanes.lanes, strict=True))
@@ -111,20 +156,19 @@ def misfits(table: Table, lanes: Lanes, partition: RowidRange) -> str:
 
 def boundaries(table: Table, piece: RowidRange, *, rows: int) -> str:
     """The rowid of every `rows`-th row of the piece: where it can be cut into parts of so many rows."""
-    # Everything with its owner's name, as above.
-    rowid = f"source.{quote(table.rowid_name)}"
+    rowid = rowid_of(table)
     step = f"ORDER BY {rowid} LIMIT 1 OFFSET {rows - 1}"
-    of_table = f"SELECT {rowid} FROM main.{quote(table.name)} AS source NOT INDEXED WHERE {rowid}"
+    of_table = f"SELECT {rowid} FROM {named(table)} NOT INDEXED WHERE {rowid}"
     return (
         f"WITH RECURSIVE bound(r) AS (SELECT ({of_table} BETWEEN {piece.first_rowid} AND {piece.last_rowid} {step}) "
         f"UNION ALL SELECT ({of_table} > bound.r AND {rowid} <= {piece.last_rowid} {step}) FROM bound "
-        "WHERE bound.r IS NOT NULL) SELECT r FROM bound WHERE r IS NOT NULL"
+        "WHERE bound.r IS NOT NULL) SELECT bound.r FROM bound WHERE bound.r IS NOT NULL"
     )
 
 
 def ends(table: Table) -> str:
     """The least and the greatest rowid, null in a table without rows."""
-    rowid, name = quote(table.rowid_name), quote(table.name)
+    rowid, name = rowid_of(table), named(table)
     return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
 
 
@@ -136,7 +180,7 @@ def count(table: Table, piece: RowidRange) -> str:
 def _bytes_of_row(table: Table, lanes: Lanes) -> str:
     # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
     weighty = [
-        f"ifnull(octet_length(source.{quote(column.name)}), 0)"
+        f"ifnull(octet_length({cell_of(column.name)}), 0)"
         for column, lane in zip(table.carried, lanes.lanes, strict=True)
         if lane not in (Lane.INTEGER, Lane.REAL)
     ]
@@ -152,9 +196,8 @@ def _sum(terms: Sequence[str]) -> str:
 
 
 def _rows_of(table: Table, window: RowidRange) -> str:
-    rowid = quote(table.rowid_name)
     bounds = f"{window.first_rowid} AND {window.last_rowid}"
-    return f"FROM {quote(table.name)} AS source NOT INDEXED WHERE {rowid} BETWEEN {bounds}"
+    return f"FROM {named(table)} NOT INDEXED WHERE {rowid_of(table)} BETWEEN {bounds}"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------
@@ -172,7 +215,7 @@ def insert(table: Table, lanes: Lanes) -> str:
         names.append(quote(column.name))
         values.append(_cell(parameter, exact=len(columns) > 1))
         parameter += len(columns)
-    return f"INSERT OR ABORT INTO {quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
+    return f"INSERT OR ABORT INTO main.{quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
 
 
 def written_columns(table: Table, lanes: Lanes) -> Iterable[tuple[Column, tuple[str, ...]]]:
@@ -201,16 +244,17 @@ SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigge
 
 def indexed_columns(table: Table) -> str:
     """Each index of the table with each of its columns (NULL for an expression), in order."""
+    # With `temp.`, as the source may have a table `pragma_index_list`: these functions answer to any schema's name.
     return (
-        f"SELECT list.name, info.name FROM pragma_index_list({literal(table.name)}) AS list, "
-        "pragma_index_xinfo(list.name) AS info WHERE info.key ORDER BY list.seq, info.seqno"
+        f"SELECT list.name, info.name FROM temp.pragma_index_list({literal(table.name)}, 'main') AS list, "
+        "temp.pragma_index_xinfo(list.name, 'main') AS info WHERE info.key ORDER BY list.seq, info.seqno"
     )
 
 
 def delete_rows(table: Table, piece: RowidRange) -> str:
     """Deletes the rows of a range from a shard."""
     bounds = f"{piece.first_rowid} AND {piece.last_rowid}"
-    return f"DELETE FROM {quote(table.name)} WHERE {quote(table.rowid_name)} BETWEEN {bounds}"
+    return f"DELETE FROM {named(table)} WHERE {rowid_of(table)} BETWEEN {bounds}"
 
 
 def replace_ddl(table: Table, ddl: str) -> str:

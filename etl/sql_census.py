@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from etl.model import RowidRange, Table
-from etl.sql import quote
+from etl.sql import cell_of, named, rowid_of
 
 
 def sample(table: Table, names: list[str], piece: RowidRange, *, rows: int) -> str:
     """The first `rows` rows of the range: the key, then the storage class of each named column."""
     # typeof() needs no overflow page, so a row of megabytes costs no more than its header.
-    classes = [f"typeof({quote(name)})" for name in names]
+    classes = [f"typeof({cell_of(name)})" for name in names]
     return (
-        f"SELECT {', '.join([quote(table.key.name), *classes])} "
-        f"{_rows_of(table, piece)} ORDER BY {quote(table.rowid_name)} LIMIT {rows}"
+        f"SELECT {', '.join([cell_of(table.key.name), *classes])} "
+        f"{_rows_of(table, piece)} ORDER BY {rowid_of(table)} LIMIT {rows}"
     )
 
 
 def reach(table: Table, piece: RowidRange, *, rows: int) -> str:
     """How many rows the range has, up to `rows`, and the last of their rowids."""
-    rowid = quote(table.rowid_name)
-    return f"SELECT count(*), max(r) FROM (SELECT {rowid} AS r {_rows_of(table, piece)} ORDER BY {rowid} LIMIT {rows})"
+    rowid = rowid_of(table)
+    some = f"SELECT {rowid} AS r {_rows_of(table, piece)} ORDER BY {rowid} LIMIT {rows}"
+    return f"SELECT count(*), max(found.r) FROM ({some}) AS found"
 
 
 def count(table: Table, piece: RowidRange) -> str:
@@ -34,15 +35,15 @@ def some_above(table: Table, rowid: int | None, *, most: int) -> str:
 
 def ends_above(table: Table, rowid: int | None) -> str:
     """The least and the greatest rowid above that one (None: of all)."""
-    name, above = quote(table.rowid_name), _above(table, rowid)
+    name, above = rowid_of(table), _above(table, rowid)
     return f"SELECT (SELECT min({name}) {above}), (SELECT max({name}) {above})"
 
 
 def _above(table: Table, rowid: int | None) -> str:
-    where = "" if rowid is None else f" WHERE {quote(table.rowid_name)} > {rowid}"
-    return f"FROM {quote(table.name)} NOT INDEXED{where}"
+    where = "" if rowid is None else f" WHERE {rowid_of(table)} > {rowid}"
+    return f"FROM {named(table)} NOT INDEXED{where}"
 
 
 def _rows_of(table: Table, piece: RowidRange) -> str:
     bounds = f"{piece.first_rowid} AND {piece.last_rowid}"
-    return f"FROM {quote(table.name)} NOT INDEXED WHERE {quote(table.rowid_name)} BETWEEN {bounds}"
+    return f"FROM {named(table)} NOT INDEXED WHERE {rowid_of(table)} BETWEEN {bounds}"

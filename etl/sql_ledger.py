@@ -28,29 +28,31 @@ CREATE_WINDOWS = f"""CREATE TABLE {WINDOWS_TABLE} (
     committed_at TEXT NOT NULL
 )"""
 
-INSERT_IDENTITY = f"INSERT INTO {IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_WINDOW = f"INSERT INTO {WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
-SELECT_IDENTITY = f"SELECT * FROM {IDENTITY_TABLE}"
-SELECT_WINDOWS = f"SELECT first_rowid, last_rowid, rows FROM {WINDOWS_TABLE} ORDER BY first_rowid"
+INSERT_IDENTITY = f"INSERT INTO main.{IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_WINDOW = f"INSERT INTO main.{WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
+SELECT_IDENTITY = f"SELECT * FROM main.{IDENTITY_TABLE}"
+SELECT_WINDOWS = f"SELECT w.first_rowid, w.last_rowid, w.rows FROM main.{WINDOWS_TABLE} AS w ORDER BY w.first_rowid"
 
-SELECT_FIRST_LINE = f"SELECT min(run_id), min(committed_at) FROM {WINDOWS_TABLE}"
+SELECT_FIRST_LINE = f"SELECT min(w.run_id), min(w.committed_at) FROM main.{WINDOWS_TABLE} AS w"
 
-SELECT_COVERAGE = f"""SELECT min(first_rowid), max(last_rowid), sum(rows) FROM (
-    SELECT *, sum(starts) OVER (ORDER BY first_rowid) AS island FROM (
-        SELECT *, first_rowid IS NOT lag(last_rowid) OVER (ORDER BY first_rowid) + 1 AS starts FROM {WINDOWS_TABLE}
-    )
-) GROUP BY island ORDER BY 1"""
+SELECT_COVERAGE = f"""SELECT min(i.first_rowid), max(i.last_rowid), sum(i.rows) FROM (
+    SELECT s.*, sum(s.starts) OVER (ORDER BY s.first_rowid) AS island FROM (
+        SELECT w.*, w.first_rowid IS NOT lag(w.last_rowid) OVER (ORDER BY w.first_rowid) + 1 AS starts
+        FROM main.{WINDOWS_TABLE} AS w
+    ) AS s
+) AS i GROUP BY i.island ORDER BY 1"""
 """The ledger's windows with adjacent ones merged, and their rows."""
 
 
 def windows_outside(coverage: Sequence[RowidRange]) -> str:
     """The ledger's lines that no range of the coverage holds: first_rowid, last_rowid, rows, run_id, committed_at."""
     inside = " OR ".join(
-        f"(first_rowid >= {piece.first_rowid} AND last_rowid <= {piece.last_rowid})" for piece in coverage
+        f"(w.first_rowid >= {piece.first_rowid} AND w.last_rowid <= {piece.last_rowid})" for piece in coverage
     )
-    return f"SELECT * FROM {WINDOWS_TABLE} WHERE NOT ({inside or '0'}) ORDER BY first_rowid"
+    return f"SELECT w.* FROM main.{WINDOWS_TABLE} AS w WHERE NOT ({inside or '0'}) ORDER BY w.first_rowid"
 
 
 def delete_windows(piece: RowidRange) -> str:
     """Deletes the ledger's lines that reach into a range."""
-    return f"DELETE FROM {WINDOWS_TABLE} WHERE first_rowid <= {piece.last_rowid} AND last_rowid >= {piece.first_rowid}"
+    reaches = f"w.first_rowid <= {piece.last_rowid} AND w.last_rowid >= {piece.first_rowid}"
+    return f"DELETE FROM main.{WINDOWS_TABLE} AS w WHERE {reaches}"

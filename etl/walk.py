@@ -1,43 +1,64 @@
-"""The walk over the source's rows that many range reads make together: at each read's edges it is held to the tree.
+"""Whether the rows that many range reads bring follow each other without a gap: each read is held to the tree.
 
 In a sound file ranges that adjoin bring every row. In a damaged one a wrong key inside the B-tree sends the search for
-a range's beginning astray, or ends a range early, and rows between two reads are skipped without an error. So at each
-edge the last row that was read must be the last one there is, and from it the very next must be the first one read.
+a range's beginning astray, or ends a range early, and rows between two reads are skipped without an error. So at both
+edges of each read the last row before the edge, and the very next row, must be what the tree says.
+
+A read and what the tree says of its edges are one statement, so one snapshot: a program that writes meanwhile changes
+neither without the other. Rows of two reads are never compared. In a damaged file that nobody writes to, two reads
+that adjoin ask the same of their common edge, so what each is held to, they are held to together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pyarrow as pa
 
-from etl import sql, sql_rows
+from etl import sql
 from etl.lanes import ROWID
 from etl.model import RowidRange
 
 
-def without_edges(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange]) -> list[pa.RecordBatch] | None:
-    """The batches of rows, or None where they and what `sql_rows.edges` brought among them do not fit together.
+def rows_of(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange]) -> list[pa.RecordBatch] | None:
+    """The batches without the leading rows of `sql.read`, or None where a partition's rows are not those of the tree.
 
-    Each batch is ascending, and of one query; a query's first row is its sentinel or its mark.
+    Each batch is of one query. The rows of one that is given are ascending, and of one partition.
     """
-    mark = sql_rows.mark_rowid(partitions[0])
-    rows = [batch for batch in batches if batch.num_rows and batch.column(ROWID)[0].as_py() != mark]
-    (tree,) = (batch for batch in batches if batch.num_rows and batch.column(ROWID)[0].as_py() == mark)
-    whole = RowidRange(partitions[0].first_rowid, partitions[-1].last_rowid)
-    found = tree.column(ROWID).to_pylist()[1:]
-    count = len(partitions) + 1
-    befores = [rowid if rowid is not None and rowid >= whole.first_rowid else None for rowid in found[:count]]
-    afters = [rowid if rowid is not None and rowid <= whole.last_rowid else None for rowid in found[count:]]
-    ends = [end for batch in rows if (end := _ends(batch, sql.sentinel_rowid(whole)))]
-    edges = sql_rows.edge_rowids(partitions)
-    read_before = [max((last for _, last in ends if last <= edge), default=None) for edge in edges]
-    read_after = [min((first for first, _ in ends if first > edge), default=None) for edge in edges]
-    return rows if (befores, afters) == (read_before, read_after) else None
+    unseen = {sql.sentinel_rowid(partition): partition for partition in partitions}
+    edges: dict[RowidRange, list[int]] = {}
+    rows: list[pa.RecordBatch] = []
+    ends: list[tuple[int, int]] = []
+    for batch in batches:
+        rowids = batch.column(ROWID).to_numpy()
+        partition = unseen.pop(int(rowids[0]), None) if len(rowids) else None
+        start = 0
+        if partition:
+            start = sql.LEADING_ROWS
+            edges[partition] = rowids[1:start].tolist()
+        rows.append(batch.slice(start))
+        if len(rowids) > start:
+            ends.append((int(rowids[start]), int(rowids[-1])))
+        if np.any(np.diff(rowids[start:]) <= 0):
+            return None
+    inside = {
+        partition: [pair for pair in ends if partition.first_rowid <= pair[0] and pair[1] <= partition.last_rowid]
+        for partition in edges
+    }
+    fit = all(_fits(partition, edges[partition], inside[partition]) for partition in edges)
+    return rows if fit and not unseen and sum(map(len, inside.values())) == len(ends) else None
 
 
-def _ends(batch: pa.RecordBatch, sentinel: int) -> tuple[int, int] | None:
-    """A batch's first and last rowid, the sentinel aside."""
-    rowids = batch.column(ROWID)
-    start = int(rowids[0].as_py() == sentinel)
-    return (rowids[start].as_py(), rowids[-1].as_py()) if batch.num_rows > start else None
+def _fits(partition: RowidRange, edges: Sequence[int], ends: Sequence[tuple[int, int]]) -> bool:
+    """Whether a partition's first and last rows are those of the tree, by the rowids that `sql.read` tells."""
+    none = sql.sentinel_rowid(partition)
+    before_start, before_end, after_start, after_end = edges
+    first = min((first for first, _ in ends), default=none)
+    last = max((last for _, last in ends), default=none)
+    return (
+        (before_start == none or before_start < partition.first_rowid)
+        and (after_start == first or (first == none and after_start > partition.last_rowid))
+        and (before_end == last or (last == none and before_end < partition.first_rowid))
+        and (after_end == none or after_end > partition.last_rowid)
+    )

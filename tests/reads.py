@@ -14,7 +14,7 @@ class Reads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tables: list[pa.Table] = []
         self.queries: list[int] = []
-        """Of the reads of cells: how many queries each had; every query brings one row of the reader's own."""
+        """Of the reads of cells: how many queries each had."""
         self._read_sql: Any = connectorx.read_sql
         monkeypatch.setattr(connectorx, "read_sql", self)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl import budget, config
+from etl import budget, config, sql
 from etl.connection import Connection
 from etl.shard import Shard
 from tests.reads import Reads
@@ -75,8 +75,8 @@ def test_a_dense_table_is_read_once_in_few_calls(
     fill(workplace, ROWS)
     reads, most = Reads(monkeypatch), batches(environ, ROWS)
     assert migrate(environ) == 0
-    # A query a partition and one for their edges; a row of the reader's own for each, and two for each edge.
-    assert reads.rows(of_cells=True) == ROWS + 3 * sum(reads.queries)
+    # A query a partition, with the reader's own leading rows.
+    assert reads.rows(of_cells=True) == ROWS + sql.LEADING_ROWS * sum(reads.queries)
     assert len(reads.queries) == most
     # Beside them one weighs the first batch, whose density nobody knows yet, and at most every second is sampled.
     assert len(reads.tables) <= most + 1 + math.ceil(most / 2)

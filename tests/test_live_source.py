@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.oracle import expected_shard, opened
+from tests.verifier import Verifier
 from tests.workplace import Workplace, error_line, migrate, shard_files
 
 ROWS = 4_000
@@ -28,16 +30,35 @@ while True:  # appends, and updates of even rows only: short, long, with another
     time.sleep(dice.uniform(0, 0.004))
 """
 
+DELETER = """
+import sqlite3, sys, time
+path, end, pause, rows = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+database = sqlite3.connect(path, timeout=60, isolation_level=None)
+database.execute("PRAGMA synchronous = OFF")
+print("writing", flush=True)
+number = 0
+while True:  # a commit each: the row at that end goes, and one in between is updated
+    number += 1
+    database.execute(f"DELETE FROM clients WHERE rowid = (SELECT {end}(rowid) FROM clients)")
+    database.execute("UPDATE clients SET note = 'later' WHERE rowid = ?", (number * 7919 % rows,))
+    if end == "min":  # a queue: what goes at one end comes at the other
+        database.execute("INSERT INTO clients (k, note) VALUES (?, 'appended')", (str(number),))
+    time.sleep(pause)
+"""
+
 
 @contextmanager
-def written(place: Workplace) -> Iterator[None]:
-    arguments = [sys.executable, "-c", WRITER, str(place.source), str(ROWS)]
+def written(place: Workplace, writer: str = WRITER, *options: object) -> Iterator[None]:
+    """The source, while a program goes on writing to it."""
+    arguments = [sys.executable, "-c", writer, str(place.source), *map(str, options or [ROWS])]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
-        yield
-        assert process.poll() is None, "the writer must have written to the end"
-        process.kill()
+        try:
+            yield
+            assert process.poll() is None, "the writer must have written to the end"
+        finally:
+            process.kill()
 
 
 def faults_of_rows(place: Workplace, environ: dict[str, str]) -> Iterator[str]:
@@ -79,6 +100,44 @@ def test_rows_that_a_writer_leaves_alone_arrive_as_they_are(
         assert "locked" in error_line(err)
     assert migrate(environ) == 0
     assert list(faults_of_rows(workplace, environ)) == []
+
+
+@pytest.mark.parametrize("pause", [0.02, 0.0], ids=["some 50 a second", "as fast as it can"])
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_rows_that_are_deleted_at_one_end_meanwhile_are_no_damage(
+    workplace: Workplace, verify: Verifier, end: str, pause: float
+) -> None:
+    rows = 100_000  # in one read, during which the writer deletes many
+    workplace.populate(rows)
+    workplace.script("PRAGMA journal_mode = WAL")
+    # Where the greatest rowids vanish, the next run rightly asks whether this is the file of before: each has its own.
+    directories = [workplace.shards if end == "min" else workplace.shards / run for run in ("one", "two", "last")]
+    runs = [workplace.environ(SHARD_DIR=directory, BATCH_SIZE=rows // 2) for directory in directories]
+    with written(workplace, DELETER, end, pause, rows):
+        assert [migrate(environ) for environ in runs[:2]] == [0, 0]
+    assert migrate(runs[2]) == 0
+    source, shards = clients([workplace.source]), clients(shard_files(runs[2]))
+    said = verify(runs[2])
+    assert (said["newer_rows"], said["notes"]) == (0, [])
+    assert {kind: found["count"] for kind, found in said["rows"].items()} == {
+        "missing": len(source.keys() - shards.keys()),
+        "extra": len(shards.keys() - source.keys()),
+        "changed": sum(shards[rowid] != row for rowid, row in source.items() if rowid in shards),
+        "misplaced": 0,
+        "duplicated": 0,
+    }
+    assert source.keys() <= shards.keys()
+
+
+def clients(paths: Iterable[Path]) -> dict[int, tuple[object, ...]]:
+    """The rows of these files, by rowid."""
+    rows = {}
+    for path in paths:
+        with closing(opened(path)) as database:
+            for rowid, *cells in database.execute("SELECT rowid, k, INN, note, amount FROM clients"):
+                assert rowid not in rows
+                rows[rowid] = tuple(cells)
+    return rows
 
 
 def test_the_check_sees_a_row_that_is_lost_doubled_or_changed(workplace: Workplace) -> None:

@@ -18,7 +18,7 @@ def test_windows_of_one_row_take_no_more_connections_than_readers(
     reads = Reads(monkeypatch)
     environ = workplace.environ(BATCH_SIZE=1, READERS=2)
     assert migrate(environ) == 0
-    assert max(reads.queries) <= 2 + 1  # the partitions, and what the tree says of their edges
+    assert max(reads.queries) <= 2
     assert len(reads.tables) < 20
     assert differences(environ) == []
 

@@ -56,7 +56,7 @@ def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noq
             return _comparison(name, _MIRRORED.get(op, ""), value, columns)
         case {"Function": {"input": [{"Column": name}], "function": {"Boolean": ("IsNull" | "IsNotNull") as test}}}:
             known_null = name in columns and not isinstance(columns[name].dtype, pl.Struct)
-            return f"{sql.quote(name)} IS {'NOT ' * (test == 'IsNotNull')}NULL" if known_null else None
+            return f"{sql.cell_of(name)} IS {'NOT ' * (test == 'IsNotNull')}NULL" if known_null else None
         case {
             "Function": {
                 "input": [{"Column": name}, {"Literal": {"Scalar": {"List": packed}}}],
@@ -80,7 +80,7 @@ def _comparison(  # noqa: PLR0911 - one for each dtype
 ) -> str | None:
     if name not in columns or op not in _COMPARISONS:
         return None
-    operand, cell = columns[name], sql.quote(name)
+    operand, cell = columns[name], sql.cell_of(name)
     match operand.dtype, scalar:
         case pl.Int64(), {"Int64": int(value)}:
             return f"{cell} {_COMPARISONS[op]} {value}"
@@ -117,7 +117,7 @@ def _membership(name: str, packed: bytes, columns: Mapping[str, Operand]) -> str
     if values.dtype == pl.String and not all(_stays_text(text, operand) for text in values.drop_nulls()):
         return None
     listed = [str(value) if isinstance(value, int) else _text(value) for value in values.drop_nulls()]
-    return f"{sql.quote(name)} IN ({', '.join(listed)})"
+    return f"{sql.cell_of(name)} IN ({', '.join(listed)})"
 
 
 def _stays_text(value: str, operand: Operand) -> bool:

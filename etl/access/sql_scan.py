@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from etl.model import Lane, RowidRange, Table
-from etl.sql import PINS, exact_cells, quote
+from etl.sql import PINS, cell_of, exact_cells, named, rowid_of
 
 MOST_EXACT_REAL = 2**53
 """Every whole number up to here, of either sign, is a real exactly."""
@@ -17,7 +17,7 @@ def scan_cells(column: str, kind: str) -> dict[str, str]:
     `number` is a NUMERIC column's integers and reals as reals; an integer that is none exactly is made a text, which
     the pin refuses. In `exact`, four result columns carry any cell.
     """
-    cell = quote(column)
+    cell = cell_of(column)
     if kind == "exact":
         return dict(zip(exact_cells(cell), ("0", "0", "0.0", "x''"), strict=True))
     if kind == "number":
@@ -34,30 +34,30 @@ def scan(table: Table, cells: Sequence[tuple[str, str]], piece: RowidRange, *, w
     """
     pins = ", ".join(["1 AS sentinel", *(f"{pin} AS c{i}" for i, (_, pin) in enumerate(cells))])
     expressions = ", ".join(["0 AS sentinel", *(f"{expression} AS c{i}" for i, (expression, _) in enumerate(cells))])
-    rowid = quote(table.rowid_name)
+    rowid = rowid_of(table)
     condition = f"{rowid} BETWEEN {piece.first_rowid} AND {piece.last_rowid}" + (f" AND {where}" if where else "")
     return (
         f"SELECT {pins} UNION ALL SELECT * FROM (SELECT {expressions} "
-        f"FROM {quote(table.name)} WHERE {condition} ORDER BY {rowid} LIMIT {limit})"
+        f"FROM {named(table)} WHERE {condition} ORDER BY {rowid} LIMIT {limit})"
     )
 
 
 def keys_from(table: Table, *, rows: int) -> str:
     """The rowid and key of up to `rows` rows from the rowid `?1` on; −1 means all."""
-    rowid = quote(table.rowid_name)
+    rowid = rowid_of(table)
     return (
-        f"SELECT {rowid}, {quote(table.key.name)} FROM {quote(table.name)} WHERE {rowid} >= ?1 "
+        f"SELECT {rowid}, {cell_of(table.key.name)} FROM {named(table)} WHERE {rowid} >= ?1 "
         f"ORDER BY {rowid} LIMIT {rows}"
     )
 
 
 def rowid_bounds(table: Table) -> str:
     """The least and the greatest rowid, each found without a scan."""
-    rowid, name = quote(table.rowid_name), quote(table.name)
+    rowid, name = rowid_of(table), named(table)
     return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
 
 
 def count_keyless(table: Table) -> str:
     """How many rows have a key that is NULL or nothing but the characters `?1`."""
-    key = quote(table.key.name)
-    return f"SELECT count(*) FROM {quote(table.name)} WHERE ifnull(trim(CAST({key} AS TEXT), ?1), '') = ''"
+    key = cell_of(table.key.name)
+    return f"SELECT count(*) FROM {named(table)} WHERE ifnull(trim(CAST({key} AS TEXT), ?1), '') = ''"

@@ -10,7 +10,7 @@ from typing import TypeVar
 import polars as pl
 
 from etl import plan
-from etl.lanes import ROWID, Lanes
+from etl.lanes import Lanes
 from etl.model import RowidRange
 from etl.source import Source
 from etl.survey import Survey
@@ -37,14 +37,9 @@ def of_source(source: Source, coverage: plan.Coverage) -> Iterator[Portion]:
     survey = Survey(source, todo, batch_rows=READ_ROWS // _READERS, readers=_READERS, slots=1)
     for batch in survey.batches():
         frame = source.read(batch)
-        survey.observe(batch, frame.height - len(batch.partitions))
+        survey.observe(batch, frame.height)
         stretch = RowidRange(batch.windows[0].first_rowid, batch.windows[-1].last_rowid)
-        yield Portion(stretch, within(frame, stretch), source.lanes)
-
-
-def within(frame: pl.DataFrame, stretch: RowidRange) -> pl.DataFrame:
-    """The frame without its sentinel rows, which are outside the stretch."""
-    return frame.filter(pl.col(ROWID).is_between(stretch.first_rowid, stretch.last_rowid))
+        yield Portion(stretch, frame, source.lanes)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -25,7 +25,7 @@ from etl.model import Batch, Lane, RowidRange, Table
 from etl.schema import BUSY_TIMEOUT_S, read_only_uri
 from etl.source import Source
 from etl.verification.ledgers import Ledger
-from etl.verification.readings import Portion, within
+from etl.verification.readings import Portion
 
 WAY_OUT = "move the file away and run migrate, which rebuilds this shard alone"
 SMALL_ROWS = 20_000
@@ -104,7 +104,7 @@ class Witness:
         reader.lanes = lanes
         for piece in pieces:
             frame = reader.read(Batch((piece,), plan.cut_evenly(piece, -(-piece.span // 2))))
-            yield Portion(piece, within(frame, piece), reader.lanes)
+            yield Portion(piece, frame, reader.lanes)
 
     def fault(self, *, quick: bool) -> EtlError | None:
         """What integrity_check, or quick_check, has against the file."""
@@ -146,7 +146,7 @@ class Witness:
                 frame = self._frame(piece, lanes)
             if frame is None:
                 raise _unreadable(self.path, "cells change while they are read")
-            yield Portion(piece, within(frame, piece), lanes)
+            yield Portion(piece, frame, lanes)
 
     def _frame(self, piece: RowidRange, lanes: Lanes) -> pl.DataFrame | None:
         """A piece's rows; None where a cell does not fit its lane."""
@@ -164,7 +164,7 @@ class Witness:
             if not set(map(type, cells)) <= {cell_type, NoneType}:
                 return None
             frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
-        return pl.DataFrame(frame)
+        return pl.DataFrame(frame)[sql.LEADING_ROWS :]
 
 
 def keeps_sequence(table: Table) -> bool:
