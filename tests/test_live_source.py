@@ -59,6 +59,9 @@ def written(place: Workplace, writer: str = WRITER, *options: object) -> Iterato
             assert process.poll() is None, "the writer must have written to the end"
         finally:
             process.kill()
+            process.wait()
+            with closing(sqlite3.connect(place.source)) as source:  # rolls back what the kill left, as a writer would
+                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
 def faults_of_rows(place: Workplace, environ: dict[str, str]) -> Iterator[str]:
