@@ -1,5 +1,6 @@
 """A source that a program goes on writing to: what it left alone arrives as it is, and nothing arrives twice."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
