@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from etl.version import Version
+from etl.runtime.version import Version
 
 COMMANDS = {
     "migrate": "Move a table into shard files, or bring them up to date; --plan.",
@@ -32,8 +32,13 @@ class _Commands(TyperGroup):
         return _loaded(cmd_name)
 
 
+def module_of(command: str) -> str:
+    """Where a command's `app` is."""
+    return "etl.route" if command == "route" else f"etl.{command}.command"
+
+
 def _loaded(name: str) -> Any:
-    command = typer.main.get_command(importlib.import_module(f"etl.{name}").app)
+    command = typer.main.get_command(importlib.import_module(module_of(name)).app)
     command.name, command.short_help = name, COMMANDS[name]
     return command
 

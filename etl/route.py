@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from etl.config import load
-from etl.errors import EtlError
-from etl.routing import shard_of, shard_path
-from etl.version import Version
+from etl.core.errors import EtlError
+from etl.core.routing import shard_of, shard_path
+from etl.runtime.settings import load
+from etl.runtime.version import Version
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

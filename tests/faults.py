@@ -28,12 +28,13 @@ import polars as pl
 import psutil
 import pytest
 
-from etl import migrate, sql_ledger
-from etl.connection import Connection
-from etl.manifest import Manifest
-from etl.shard import Shard
-from etl.source import Source
-from etl.transaction import Transaction
+from etl.migrate import command as migrate
+from etl.shards import ledger
+from etl.shards.manifest import Manifest
+from etl.shards.shard import Shard
+from etl.shards.transaction import Transaction
+from etl.sources.reader import Source
+from etl.sqlite.adbc import Connection
 from tests.workplace import REPOSITORY, Outcome, Process, finished
 
 MARKER = "Zxq7-of-a-fault"
@@ -71,12 +72,12 @@ class Point:
 
 POINTS = {
     "before a shard has its table": Point(Connection, "execute", says="CREATE TABLE", caller="begin"),
-    "before a shard has its identity": Point(Connection, "executemany", says=sql_ledger.INSERT_IDENTITY),
+    "before a shard has its identity": Point(Connection, "executemany", says=ledger.INSERT_IDENTITY),
     "after a shard is made, before its first rows": Point(Shard, "begin", after=True),
     "before a read": Point(Source, "read"),
     "after a read": Point(Source, "read", after=True),
     "mid-batch": Point(Transaction, "insert", after=True),
-    "before a ledger line": Point(Connection, "executemany", says=sql_ledger.INSERT_WINDOW),
+    "before a ledger line": Point(Connection, "executemany", says=ledger.INSERT_WINDOW),
     "before a commit": Point(Connection, "execute", says="COMMIT", caller="commit"),
     "between two shards' commits": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
     "between two shards' discards": Point(Shard, "discard", after=True),
@@ -230,8 +231,10 @@ def stands_still(process: Process) -> bool:
 def main(name: str, n: str, effect: str) -> int:
     point = POINTS[name]
     with (
-        patch.multiple("etl.budget", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300),
-        patch.multiple("etl.books", _FLUSH_WINDOWS=4),
+        patch.multiple(
+            "etl.runtime.limits", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
+        ),
+        patch.multiple("etl.migrate.commit_tracker", _FLUSH_WINDOWS=4),
         patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),
     ):
         return migrate.run(os.environ)

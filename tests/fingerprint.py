@@ -1,4 +1,4 @@
-"""A row's fingerprint, a cell at a time, from `etl.verification.digest`'s formula and XXH64's specification alone."""
+"""A row's fingerprint, a cell at a time, from `etl.verify.digest`'s formula and XXH64's specification alone."""
 
 import struct
 from collections.abc import Sequence
@@ -15,21 +15,24 @@ def _rotated(x: int, bits: int) -> int:
     return (x << bits | x >> (64 - bits)) & MASK
 
 
-def _round(accumulator: int, lane: int) -> int:
-    return _rotated((accumulator + lane * P2) & MASK, 31) * P1 & MASK
+def _round(accumulator: int, read_type: int) -> int:
+    return _rotated((accumulator + read_type * P2) & MASK, 31) * P1 & MASK
 
 
 def xxh64(data: bytes) -> int:
     """https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, seed 0."""
     at, length = 0, len(data)
     if length >= 32:
-        lanes = [(P1 + P2) & MASK, P2, 0, -P1 & MASK]
+        read_types = [(P1 + P2) & MASK, P2, 0, -P1 & MASK]
         while length - at >= 32:
-            lanes = [_round(lane, word) for lane, word in zip(lanes, struct.unpack_from("<4Q", data, at), strict=True)]
+            read_types = [
+                _round(read_type, word)
+                for read_type, word in zip(read_types, struct.unpack_from("<4Q", data, at), strict=True)
+            ]
             at += 32
-        h = sum(_rotated(lane, bits) for lane, bits in zip(lanes, (1, 7, 12, 18), strict=True)) & MASK
-        for lane in lanes:
-            h = ((h ^ _round(0, lane)) * P1 + P4) & MASK
+        h = sum(_rotated(read_type, bits) for read_type, bits in zip(read_types, (1, 7, 12, 18), strict=True)) & MASK
+        for read_type in read_types:
+            h = ((h ^ _round(0, read_type)) * P1 + P4) & MASK
     else:
         h = P5
     h = (h + length) & MASK

@@ -14,7 +14,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from etl.demo import make_source
+from etl.migrate.demo import make_source
 from tests.oracle import compare
 from tests.workplace import REPOSITORY
 

@@ -14,14 +14,14 @@ from typing import Any
 import connectorx
 import pytest
 
-from etl import budget
+from etl.runtime import limits
 from tests.completeness import faults_of
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate
 
 MOST_MB = 700
 SMALL_ROWS = 120_000
 HEAVY_BYTES = 6_000_000
-FIRST_READ_ROWS = budget.BATCH_ROWS
+FIRST_READ_ROWS = limits.BATCH_ROWS
 """So many rows are weighed one by one; after them, dense ones are sampled."""
 
 # Measured from a process of its own: a child of this one would inherit this one's own peak.
@@ -149,10 +149,10 @@ def test_a_row_that_always_panics_ends_the_run_in_one_line(
 @pytest.mark.parametrize(("soft", "least"), [(64, 8), (256, 52), (1024, 308), (1_000_000, 1332)])
 def test_the_limit_of_open_files_bounds_the_open_shards(monkeypatch: pytest.MonkeyPatch, soft: int, least: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert budget.max_open_shards() == least
-    assert soft < 100 or budget.max_open_shards() * 3 < soft
+    assert limits.max_open_shards() == least
+    assert soft < 100 or limits.max_open_shards() * 3 < soft
 
 
 @pytest.mark.parametrize("shards", [1, 2, 11, 100, 308])
 def test_the_page_caches_share_one_budget(shards: int) -> None:
-    assert budget.cache_kib(shards) * 1024 * shards <= budget.CACHE_BYTES
+    assert limits.cache_kib(shards) * 1024 * shards <= limits.CACHE_BYTES

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl import config
 from etl.__main__ import COMMANDS
+from etl.runtime import settings
 from tests.commands import ran
 from tests.workplace import REPOSITORY, Workplace, migrate
 
@@ -49,17 +49,17 @@ def test_help_shows_an_example_that_names_the_command(workplace: Workplace, name
 def test_the_example_of_each_command_does_its_work(workplace: Workplace, name: str) -> None:
     workplace.script("CREATE TABLE clients (MOBILE_NUMBER TEXT)", "INSERT INTO clients VALUES ('00012345678')")
     (workplace.root / "clients.db").hardlink_to(workplace.source)
-    indexes = config.Settings.model_fields["INDEX_COLUMNS"].default
+    indexes = settings.Settings.model_fields["INDEX_COLUMNS"].default
     environ = workplace.environ(SHARD_KEY="MOBILE_NUMBER", INDEX_COLUMNS=",".join(indexes))
     assert migrate(environ | {"SOURCE_DB": str(workplace.root / "clients.db")}) == 0
     example = re.search(r"Example: (.+)", import_module(f"etl.{name}").main.__doc__)
     assert example is not None
-    settings = {"NUM_SHARDS": "3", "RESERVED_SHARD": "3", "PYTHONPATH": str(REPOSITORY)}
+    given = {"NUM_SHARDS": "3", "RESERVED_SHARD": "3", "PYTHONPATH": str(REPOSITORY)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     answer = subprocess.run(
         ["sh", "-c", example[1]],
         cwd=workplace.root,
-        env={**os.environ, **settings, "PATH": path},
+        env={**os.environ, **given, "PATH": path},
         capture_output=True,
         text=True,
         check=False,

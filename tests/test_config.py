@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.config import Settings, load
-from etl.errors import Refused
+from etl.core.errors import Refused
+from etl.runtime.settings import Settings, load
 from tests.workplace import REPOSITORY
 
 CPUS = os.cpu_count() or 1

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import sql
-from etl.verification.scope import Scope
-from etl.verify import run
+from etl.sqlite import sql
+from etl.verify.command import run
+from etl.verify.scope import Scope
 from tests.completeness import faults_of
 from tests.oracle import opened
 from tests.verifier import Verifier

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl import budget, config, sql
-from etl.connection import Connection
-from etl.shard import Shard
+from etl.runtime import limits, settings
+from etl.shards.shard import Shard
+from etl.sqlite import sql
+from etl.sqlite.adbc import Connection
 from tests.reads import Reads
 from tests.workplace import PATIENCE_SECONDS, REPOSITORY, Workplace, migrate
 
@@ -49,7 +50,7 @@ def environ(workplace: Workplace) -> dict[str, str]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No shard commits because a slow machine let its transaction grow old."""
-    monkeypatch.setattr(budget, "TRANSACTION_S", math.inf)
+    monkeypatch.setattr(limits, "TRANSACTION_S", math.inf)
 
 
 def fill(place: Workplace, rows: int) -> None:
@@ -58,14 +59,14 @@ def fill(place: Workplace, rows: int) -> None:
 
 def batches(environ: dict[str, str], rows: int) -> int:
     """Reads of a dense table of narrow rows: as many whole windows at a time as `budget` asks for."""
-    settings = config.load(environ)
-    window_rows = settings.BATCH_SIZE * settings.READERS
-    return math.ceil(rows / (max(1, budget.BATCH_ROWS // window_rows) * window_rows))
+    given = settings.load(environ)
+    window_rows = given.BATCH_SIZE * given.READERS
+    return math.ceil(rows / (max(1, limits.BATCH_ROWS // window_rows) * window_rows))
 
 
 def commits(rows_in_shard: int) -> int:
     """Commits of one shard during the load: whenever TRANSACTION_ROWS are waiting, and at the end."""
-    return rows_in_shard // budget.TRANSACTION_ROWS + 1
+    return rows_in_shard // limits.TRANSACTION_ROWS + 1
 
 
 @pytest.mark.usefixtures("patient")
@@ -81,7 +82,7 @@ def test_a_dense_table_is_read_once_in_few_calls(
     # Beside them one weighs the first batch, whose density nobody knows yet, and at most every second is sampled.
     assert len(reads.tables) <= most + 1 + math.ceil(most / 2)
     # The first batch's rows with one sentinel, and a row a sample.
-    assert reads.rows(of_cells=False) <= budget.BATCH_ROWS + 1 + most
+    assert reads.rows(of_cells=False) <= limits.BATCH_ROWS + 1 + most
 
 
 @pytest.mark.usefixtures("patient")
@@ -117,7 +118,7 @@ def test_a_shard_gets_one_insert_a_batch_and_one_commit_for_many(
     assert sum(number for _, number in rows) == ROWS
     for shard in shards:
         in_shard = sum(number for name, number in rows if name == shard)
-        indexed_at_once = int(in_shard <= budget.INDEXED_AT_ONCE_ROWS)
+        indexed_at_once = int(in_shard <= limits.INDEXED_AT_ONCE_ROWS)
         assert count[shard, "rows"] <= batches(environ, ROWS)
         assert count[shard, "BEGIN"] == count[shard, "COMMIT"] <= commits(in_shard) + indexed_at_once
         assert count[shard, "ledger"] == count[shard, "COMMIT"] - indexed_at_once  # all its lines in one statement
@@ -132,8 +133,8 @@ def test_many_shards_are_each_opened_and_committed_once_for_many_batches(
 ) -> None:
     fill(workplace, 2_000)
     environ |= {"NUM_SHARDS": "40", "RESERVED_SHARD": "40", "BATCH_SIZE": "50", "READERS": "2"}
-    monkeypatch.setattr(budget, "BATCH_ROWS", 100)
-    monkeypatch.setattr(budget, "max_open_shards", lambda: 8)
+    monkeypatch.setattr(limits, "BATCH_ROWS", 100)
+    monkeypatch.setattr(limits, "max_open_shards", lambda: 8)
     begun: list[str] = []
     begin = Shard.begin
 
@@ -194,7 +195,7 @@ def test_fsyncs_go_with_transactions_not_with_batches(workplace: Workplace, envi
     if not strace_works():
         pytest.skip("apt-get install strace: not here, or ptrace is not permitted (a container without CAP_SYS_PTRACE)")
     fill(workplace, ROWS)
-    shard_map = config.load(environ).shard_map
+    shard_map = settings.load(environ).shard_map
     shards, load = len(shard_map.shards), commits(ROWS // shard_map.num_shards)  # SHA-256 spreads these keys evenly
     # Creation, load, each index, the planner's statistics, the change to WAL.
     transactions = shards * (1 + load + INDEXES + 1 + 1)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import plan
-from etl.model import MAX_ROWID, MIN_ROWID, RowidRange
+from etl.core import ranges
+from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
 
 numbers = st.integers(-12, 12)
-ranges = st.tuples(numbers, numbers).map(lambda ends: RowidRange(min(ends), max(ends)))
+rowid_ranges = st.tuples(numbers, numbers).map(lambda ends: RowidRange(min(ends), max(ends)))
 
 ALL = RowidRange(MIN_ROWID, MAX_ROWID)
 NEGATIVE, REST, MOST = RowidRange(MIN_ROWID, -1), RowidRange(0, MAX_ROWID), RowidRange(MAX_ROWID, MAX_ROWID)
@@ -27,17 +27,17 @@ def tiles(pieces: Sequence[RowidRange], whole: RowidRange) -> bool:
     return following == whole.last_rowid + 1
 
 
-@given(whole=ranges, rows=st.integers(1, 30))
+@given(whole=rowid_ranges, rows=st.integers(1, 30))
 def test_an_even_cut_covers_the_range_in_pieces_of_one_size(whole: RowidRange, rows: int) -> None:
-    pieces = plan.cut_evenly(whole, rows)
+    pieces = ranges.cut_evenly(whole, rows)
     assert tiles(pieces, whole)
     assert all(piece.span == rows for piece in pieces[:-1])
     assert 1 <= pieces[-1].span <= rows
 
 
-@given(ranges)
+@given(rowid_ranges)
 def test_halves_cover_the_range_and_differ_by_one_at_most(whole: RowidRange) -> None:
-    pieces = plan.halves(whole)
+    pieces = ranges.halves(whole)
     assert tiles(pieces, whole)
     spans = [piece.span for piece in pieces]
     assert len(spans) == min(2, whole.span)
@@ -47,14 +47,14 @@ def test_halves_cover_the_range_and_differ_by_one_at_most(whole: RowidRange) -> 
 @given(count=st.integers(0, 20), size=st.integers(1, 8))
 def test_groups_keep_the_pieces_in_order(count: int, size: int) -> None:
     pieces = [RowidRange(number, number) for number in range(count)]
-    groups = plan.groups(pieces, size)
+    groups = ranges.groups(pieces, size)
     assert [piece for group in groups for piece in group] == pieces
     assert all(len(group) == size for group in groups[:-1])
     assert all(1 <= len(group) <= size for group in groups)
 
 
 @given(
-    whole=ranges | st.just(ALL),
+    whole=rowid_ranges | st.just(ALL),
     present=st.dictionaries(numbers | st.sampled_from([MIN_ROWID, MAX_ROWID]), st.integers(0, 10), max_size=20),
     most_rows=st.integers(1, 6),
     most_bytes=st.integers(1, 20),
@@ -63,7 +63,7 @@ def test_a_cut_by_weight_keeps_to_its_bounds(
     *, whole: RowidRange, present: dict[int, int], most_rows: int, most_bytes: int
 ) -> None:
     rowids = sorted(rowid for rowid in present if RowidRange(rowid, rowid) in whole)
-    pieces = plan.cut_by_weight(
+    pieces = ranges.cut_by_weight(
         whole,
         np.array(rowids, np.int64),
         np.array([present[rowid] for rowid in rowids], np.int64),
@@ -93,7 +93,7 @@ def test_a_cut_by_weight_keeps_to_its_bounds(
     ],
 )
 def test_a_cut_by_weight_wastes_no_room(weights: list[int], most_rows: int, most_bytes: int, rows: list[int]) -> None:
-    pieces = plan.cut_by_weight(
+    pieces = ranges.cut_by_weight(
         RowidRange(1, len(weights)),
         np.arange(1, len(weights) + 1),
         np.array(weights),
@@ -106,10 +106,10 @@ def test_a_cut_by_weight_wastes_no_room(weights: list[int], most_rows: int, most
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (plan.halves(ALL), (NEGATIVE, REST)),
-        (plan.halves(MOST), (MOST,)),
-        (plan.cut_evenly(ALL, 2**63), (NEGATIVE, REST)),
-        (plan.cut_evenly(RowidRange(MAX_ROWID - 2, MAX_ROWID), 2), (RowidRange(MAX_ROWID - 2, MAX_ROWID - 1), MOST)),
+        (ranges.halves(ALL), (NEGATIVE, REST)),
+        (ranges.halves(MOST), (MOST,)),
+        (ranges.cut_evenly(ALL, 2**63), (NEGATIVE, REST)),
+        (ranges.cut_evenly(RowidRange(MAX_ROWID - 2, MAX_ROWID), 2), (RowidRange(MAX_ROWID - 2, MAX_ROWID - 1), MOST)),
     ],
 )
 def test_the_ends_of_the_integers_are_cut_like_others(

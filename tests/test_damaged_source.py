@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from etl import schema
-from etl.source import Source
+from etl.sources.reader import Source
+from etl.sqlite import stdlib
 from tests.faults import flipped
 from tests.workplace import Workplace, differences, error_line, migrate, shard_files, snapshot
 
@@ -145,7 +145,7 @@ def held(place: Workplace) -> Iterator[None]:
 def test_a_source_that_is_held_from_the_start_is_said_after_the_busy_timeout(
     workplace: Workplace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "BUSY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(stdlib, "BUSY_TIMEOUT_S", 0.5)
     workplace.populate(ROWS)
     with held(workplace):
         started = time.monotonic()
@@ -172,7 +172,7 @@ def test_a_source_that_is_held_while_it_is_read_is_said_and_the_next_run_goes_on
         return frame
 
     monkeypatch.setattr(Source, "read", read_held)
-    monkeypatch.setattr("etl.budget.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
     started = time.monotonic()
     assert migrate(workplace.environ()) == 1
     assert time.monotonic() - started < BUSY_SECONDS + PATIENCE

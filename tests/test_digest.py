@@ -13,12 +13,12 @@ import pytest
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
-from etl import schema
-from etl.lanes import ROWID, Lanes
-from etl.model import Lane, Table
-from etl.source import Source
-from etl.verification import digest
-from etl.verification.readings import of_source
+from etl.core.columns import ROWID, ReadTypes
+from etl.core.model import ReadType, Table
+from etl.sources import schema
+from etl.sources.reader import Source
+from etl.sources.row_stream import of_source
+from etl.verify import digest
 from tests.fingerprint import HIGH, LOW, MASK, STEP, TAGS, Cell, bytes_of, fingerprint, xxh64
 from tests.oracle import opened, quoted, rowid_name
 from tests.tables import Table as DrawnTable
@@ -37,11 +37,11 @@ UNLIKE = ["NULL", "''", "x''", "0", "'0'", "x'30'", "0.0", "-0.0", "1", "1.0", "
 def by_lanes(path: Path, table: Table, *, exact: bool) -> dict[int, tuple[int, int]]:
     source = Source(path, table)
     if exact:
-        source.lanes = Lanes(tuple(Lane.EXACT for _ in table.carried))
+        source.read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried))
     _, rowids = schema.look(path, table.name, table.key.name)
     found: dict[int, tuple[int, int]] = {}
     for portion in of_source(source, (rowids,) if rowids else ()):
-        low, high = digest.fingerprints(portion.frame, table, portion.lanes)
+        low, high = digest.fingerprints(portion.frame, table, portion.read_types)
         found |= dict(zip(portion.frame[ROWID], zip(low.tolist(), high.tolist(), strict=True), strict=True))
     return found
 
@@ -113,8 +113,8 @@ def test_cells_of_any_class_and_any_64_bits_have_different_fingerprints(tmp_path
     tags, payloads = (np.array(column, np.uint64) for column in zip(*cells, strict=True))
     data = [bytes_of(payload) if tag > 2 else None for tag, payload in cells]
     table = made(tmp_path / "t.db", "CREATE TABLE t (k)")
-    lanes = Lanes((Lane.EXACT,))
-    tag, integer, real, blob = lanes.frame_columns(0)
+    read_types = ReadTypes((ReadType.VARIANT,))
+    tag, integer, real, blob = read_types.frame_columns(0)
     frame = pl.DataFrame(
         {
             ROWID: np.full(len(cells), 7),
@@ -124,7 +124,7 @@ def test_cells_of_any_class_and_any_64_bits_have_different_fingerprints(tmp_path
             blob: pl.Series(data, dtype=pl.Binary),
         }
     )
-    low, high = digest.fingerprints(frame, table, lanes)
+    low, high = digest.fingerprints(frame, table, read_types)
     assert len(set(zip(low.tolist(), high.tolist(), strict=True))) == len(set(cells))
 
 

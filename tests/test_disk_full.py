@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import migrate as command
+from etl.migrate import command
 from tests.completeness import faults_of, ledger
 from tests.faults import FORCED, Disk, disk
 from tests.workplace import Outcome, Workplace, error_line, migrate, shard_files
@@ -77,7 +77,7 @@ def test_a_log_that_fills_up_in_the_middle_ends_the_run(
 ) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ(BATCH_SIZE=20)
-    monkeypatch.setattr("etl.budget.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
     with disk(workplace.logs, size_kib=40):
         assert command.run(environ) == 1
         message = error_line(capfd.readouterr().err)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.model import RowidRange
-from etl.reporting import distribution
+from etl.core.model import RowidRange
+from etl.report import statistics
 
 # The upper points of χ² that every table prints: freedom, p, χ².
 PRINTED = [
@@ -19,19 +19,19 @@ PRINTED = [
 
 @pytest.mark.parametrize(("freedom", "p_value", "statistic"), PRINTED)
 def test_the_tail_is_that_of_printed_tables(freedom: int, p_value: float, statistic: float) -> None:
-    assert distribution.upper_gamma(freedom / 2, statistic / 2) == pytest.approx(p_value, rel=0.002)
+    assert statistics.upper_gamma(freedom / 2, statistic / 2) == pytest.approx(p_value, rel=0.002)
 
 
 @given(st.integers(1, 2048), st.floats(0.001, 3))
 def test_the_tail_is_its_closed_form_where_freedom_is_even(half: int, relative: float) -> None:
     x = half * relative
     logs = [j * math.log(x) - x - math.lgamma(j + 1) for j in range(half)]
-    assert distribution.upper_gamma(half, x) == pytest.approx(math.fsum(map(math.exp, logs)), rel=1e-9, abs=1e-12)
+    assert statistics.upper_gamma(half, x) == pytest.approx(math.fsum(map(math.exp, logs)), rel=1e-9, abs=1e-12)
 
 
 def test_the_tail_of_one_degree_is_that_of_the_normal() -> None:
     for x in (0.0, 0.1, 1.0, 4.0, 40.0):
-        assert distribution.upper_gamma(0.5, x) == pytest.approx(math.erfc(math.sqrt(x)), rel=1e-12)
+        assert statistics.upper_gamma(0.5, x) == pytest.approx(math.erfc(math.sqrt(x)), rel=1e-12)
 
 
 def test_fair_dice_are_found_even_and_loaded_ones_are_not() -> None:
@@ -39,29 +39,29 @@ def test_fair_dice_are_found_even_and_loaded_ones_are_not() -> None:
     verdicts = []
     for _ in range(200):
         throws = [dice.randrange(10) for _ in range(2000)]
-        verdicts.append(distribution.fit([throws.count(face) for face in range(10)]))
+        verdicts.append(statistics.fit([throws.count(face) for face in range(10)]))
     assert sum(not each.is_even for each in verdicts) <= 8  # 2 are to be expected
     assert 0.4 < sum(each.p_value for each in verdicts) / 200 < 0.6, "p is uniform under fair dice"
-    assert not distribution.fit([300, 200, 200, 200, 200]).is_even
+    assert not statistics.fit([300, 200, 200, 200, 200]).is_even
 
 
 def test_the_statistic_and_the_deviations_are_those_computed_by_hand() -> None:
-    found = distribution.fit([10, 20, 30])
+    found = statistics.fit([10, 20, 30])
     assert (found.statistic, found.freedom) == (10.0, 2)
     assert found.p_value == pytest.approx(math.exp(-5))
-    assert distribution.deviations([10, 20, 30]) == pytest.approx([-10 / math.sqrt(40 / 3), 0, 10 / math.sqrt(40 / 3)])
+    assert statistics.deviations([10, 20, 30]) == pytest.approx([-10 / math.sqrt(40 / 3), 0, 10 / math.sqrt(40 / 3)])
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [7]], ids=["no shard", "no rows", "one shard"])
 def test_nothing_to_compare_is_even(counts: list[int]) -> None:
-    assert distribution.fit(counts).p_value == 1.0
-    assert all(z == 0 for z in distribution.deviations(counts))
+    assert statistics.fit(counts).p_value == 1.0
+    assert all(z == 0 for z in statistics.deviations(counts))
 
 
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 6)), max_size=12))
 def test_gaps_and_overlaps_are_those_that_a_count_of_every_rowid_finds(pairs: list[tuple[int, int]]) -> None:
     windows = [RowidRange(first, first + more) for first, more in pairs]
-    found = distribution.seams(windows)
+    found = statistics.seams(windows)
     times = [sum(window.first_rowid <= rowid <= window.last_rowid for window in windows) for rowid in range(-25, 35)]
     held = [index for index, count in enumerate(times) if count]
     missing = {i - 25 for i in range(held[0], held[-1]) if not times[i]} if held else set()

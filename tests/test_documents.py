@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.migrate import run_demo
+from etl.migrate.command import run_demo
 from tests.workplace import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

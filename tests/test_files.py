@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from etl import migrate, report, status, verify
+from etl.migrate import command as migrate
+from etl.report import command as report
+from etl.status import command as status
+from etl.verify import command as verify
 from tests.commands import everything
 from tests.completeness import faults_of
 from tests.workplace import Workplace, error_line, shard_files, snapshot
@@ -250,7 +253,9 @@ def test_a_log_is_never_added_to_a_file_that_exists(
     started = log.stem.removeprefix("migration_")
     workplace.source.replace(log)
     before = snapshot([log])
-    monkeypatch.setattr("etl.observe.now", lambda: datetime.strptime(started, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC))
+    monkeypatch.setattr(
+        "etl.runtime.log.now", lambda: datetime.strptime(started, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    )
     assert migrate.run(workplace.environ(SOURCE_DB=log)) == 2
     assert "the log cannot be written" in error_line(capfd.readouterr().err)
     assert snapshot([log]) == before

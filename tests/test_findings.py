@@ -7,8 +7,8 @@ from contextlib import closing
 import polars as pl
 import pytest
 
-from etl.manifest import Manifest
-from etl.reporting import findings, inspection, run_findings
+from etl.report import data, run_sections, shard_sections
+from etl.shards.manifest import Manifest
 from tests.workplace import Workplace, migrate, shard_files
 
 
@@ -20,11 +20,11 @@ def clients(workplace: Workplace) -> Workplace:
 
 
 def test_a_sound_set_has_nothing_to_be_said_of(clients: Workplace) -> None:
-    seen = inspection.take(clients.shards)
-    assert findings.rows_verdict(seen).startswith("**Yes, as even as chance makes it.**")
-    assert findings.misplaced_verdict(seen).startswith("**Yes.** The keys of 3,000 of 3,000 rows")
-    assert run_findings.seams_verdict(seen).startswith("**Yes.** 30 windows follow each other")
-    assert run_findings.widened_verdict(seen).startswith("**None.**")
+    seen = data.take(clients.shards)
+    assert shard_sections.rows_verdict(seen).startswith("**Yes, as even as chance makes it.**")
+    assert shard_sections.misplaced_verdict(seen).startswith("**Yes.** The keys of 3,000 of 3,000 rows")
+    assert run_sections.seams_verdict(seen).startswith("**Yes.** 30 windows follow each other")
+    assert run_sections.widened_verdict(seen).startswith("**None.**")
     assert seen.rows == 3000
     assert seen.shards["bytes"].to_list() == [path.stat().st_size for path in shard_files(clients.environ())]
 
@@ -43,32 +43,32 @@ def move_rows(place: Workplace, *, rows: int) -> None:
 
 def test_rows_in_the_wrong_shard_are_counted(clients: Workplace) -> None:
     move_rows(clients, rows=3)
-    said = findings.misplaced_verdict(inspection.take(clients.shards))
+    said = shard_sections.misplaced_verdict(data.take(clients.shards))
     assert said.startswith(
         "**No: 3 of 3,000 rows looked at are in a shard that their key does not lead to** (shards 1)."
     )
 
 
 def test_a_sample_says_that_it_is_one(clients: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "SAMPLE_ROWS", 800)
-    seen = inspection.take(clients.shards)
+    monkeypatch.setattr(data, "SAMPLE_ROWS", 800)
+    seen = data.take(clients.shards)
     sampled = seen.shards["sampled"].sum()
     assert 600 <= sampled <= 800
-    assert f"In a sample of {sampled} of 3,000 rows" in findings.heaviest_verdict(seen)
+    assert f"In a sample of {sampled} of 3,000 rows" in shard_sections.heaviest_verdict(seen)
     move_rows(clients, rows=700)
-    assert findings.misplaced_verdict(inspection.take(clients.shards)).startswith("**No: ")
+    assert shard_sections.misplaced_verdict(data.take(clients.shards)).startswith("**No: ")
 
 
 def test_a_key_with_many_rows_is_named_by_an_hmac_that_changes(clients: Workplace) -> None:
     key = "+70001112233"
     clients.script(f"INSERT INTO clients (k) SELECT '{key}' FROM clients LIMIT 700")
     assert migrate(clients.environ()) == 0
-    looks = [inspection.take(clients.shards) for _ in range(2)]
+    looks = [data.take(clients.shards) for _ in range(2)]
     assert [seen.heaviest["rows"][0] for seen in looks] == [700, 700]
     assert looks[0].heaviest["name"][0] != looks[1].heaviest["name"][0]
-    assert findings.heaviest_verdict(looks[0]).startswith("**Yes.** In all rows the heaviest key has 700")
-    assert key not in str(findings.heaviest_chart(looks[0]))
-    assert findings.rows_verdict(looks[0]).startswith("**No: more uneven than chance explains.**")
+    assert shard_sections.heaviest_verdict(looks[0]).startswith("**Yes.** In all rows the heaviest key has 700")
+    assert key not in str(shard_sections.heaviest_chart(looks[0]))
+    assert shard_sections.rows_verdict(looks[0]).startswith("**No: more uneven than chance explains.**")
 
 
 def test_keyless_rows_are_told_from_hashed_ones_in_a_shared_shard(workplace: Workplace) -> None:
@@ -77,14 +77,14 @@ def test_keyless_rows_are_told_from_hashed_ones_in_a_shared_shard(workplace: Wor
         "UPDATE clients SET k = char(8195) WHERE rowid % 7 = 0", "UPDATE clients SET k = '' WHERE rowid % 11 = 0"
     )
     assert migrate(workplace.environ(RESERVED_SHARD=1)) == 0
-    seen = inspection.take(workplace.shards)
+    seen = data.take(workplace.shards)
     with closing(sqlite3.connect(workplace.source)) as database:
         blank = "k IS NULL OR k IN ('', char(8195))"
         (keyless,) = database.execute(f"SELECT count(*) FROM clients WHERE {blank}").fetchone()
     assert seen.shards["keyless"].to_list() == [0, keyless, 0]
-    assert findings.fit(seen).is_even
+    assert shard_sections.fit(seen).is_even
     assert f"{keyless:,} rows whose key is NULL, empty or blank are in shard 1, a hash shard as well" in (
-        findings.reserved_verdict(seen)
+        shard_sections.reserved_verdict(seen)
     )
 
 
@@ -94,23 +94,23 @@ def test_a_gap_in_the_manifest_is_reported(clients: Workplace) -> None:
     for path in manifest.directory.glob("*.parquet"):
         path.unlink()
     entries.filter(pl.int_range(pl.len()) != 4).write_parquet(manifest.directory / "some.parquet")
-    said = run_findings.seams_verdict(inspection.take(clients.shards))
+    said = run_sections.seams_verdict(data.take(clients.shards))
     assert said.startswith("**No.** 1 gaps, 0 overlaps; the windows have 2,900 rows, the shards' ledgers 3,000.")
 
 
 def test_a_rebuilt_manifest_knows_no_times_and_says_so(clients: Workplace) -> None:
     shutil.rmtree(clients.shards / "manifest")
     assert migrate(clients.environ()) == 0
-    seen = inspection.take(clients.shards)
-    assert run_findings.run_verdict(seen).startswith("The manifest was rebuilt from the ledgers")
-    assert "Did the load keep its pace?" in str(run_findings.throughput_chart(seen))
-    assert "Where did the time go?" in str(run_findings.stages_chart(seen))
+    seen = data.take(clients.shards)
+    assert run_sections.run_verdict(seen).startswith("The manifest was rebuilt from the ledgers")
+    assert "Did the load keep its pace?" in str(run_sections.throughput_chart(seen))
+    assert "Where did the time go?" in str(run_sections.stages_chart(seen))
 
 
 def test_columns_of_mixed_classes_are_named(clients: Workplace) -> None:
     clients.script("INSERT INTO clients (INN) VALUES (x'00')")
     assert migrate(clients.environ()) == 0
-    assert run_findings.widened_verdict(inspection.take(clients.shards)).startswith(
+    assert run_sections.widened_verdict(data.take(clients.shards)).startswith(
         "**1**: `INN` from the window at rowid 3,001 on."
     )
 
@@ -118,20 +118,36 @@ def test_columns_of_mixed_classes_are_named(clients: Workplace) -> None:
 def test_many_shards_are_shown_as_a_spread(workplace: Workplace) -> None:
     workplace.populate(2000)
     assert migrate(workplace.environ(NUM_SHARDS=60, RESERVED_SHARD=60, BATCH_SIZE=500)) == 0
-    seen = inspection.take(workplace.shards)
-    assert "rows with a key" in str(findings.rows_chart(seen))
-    assert str(findings.bytes_chart(seen)).count("<rect") == 30
-    assert len(findings.rows_table(seen).frame) == 10
+    seen = data.take(workplace.shards)
+    assert "rows with a key" in str(shard_sections.rows_chart(seen))
+    assert str(shard_sections.bytes_chart(seen)).count("<rect") == 30
+    assert len(shard_sections.rows_table(seen).frame) == 10
 
 
 def test_an_empty_table_is_looked_at_without_a_fault(workplace: Workplace) -> None:
     workplace.script("CREATE TABLE clients (k TEXT)")
     assert migrate(workplace.environ()) == 0
-    seen = inspection.take(workplace.shards)
+    seen = data.take(workplace.shards)
     for say in (
-        *(findings.summary, findings.rows_verdict, findings.rows_chart, findings.rows_table, findings.reserved_verdict),
-        *(findings.reserved_chart, findings.heaviest_verdict, findings.heaviest_chart, findings.bytes_verdict),
-        *(findings.bytes_chart, findings.misplaced_verdict, run_findings.run_verdict, run_findings.throughput_chart),
-        *(run_findings.stages_chart, run_findings.seams_verdict, run_findings.widened_verdict),
+        *(
+            shard_sections.summary,
+            shard_sections.rows_verdict,
+            shard_sections.rows_chart,
+            shard_sections.rows_table,
+            shard_sections.reserved_verdict,
+        ),
+        *(
+            shard_sections.reserved_chart,
+            shard_sections.heaviest_verdict,
+            shard_sections.heaviest_chart,
+            shard_sections.bytes_verdict,
+        ),
+        *(
+            shard_sections.bytes_chart,
+            shard_sections.misplaced_verdict,
+            run_sections.run_verdict,
+            run_sections.throughput_chart,
+        ),
+        *(run_sections.stages_chart, run_sections.seams_verdict, run_sections.widened_verdict),
     ):
         assert "nan" not in str(say(seen)).lower()

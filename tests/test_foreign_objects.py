@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from etl.verification.scope import Scope
-from etl.verify import run
+from etl.verify.command import run
+from etl.verify.scope import Scope
 from tests.completeness import faults_of
 from tests.damage import DAMAGES, ROWS, home, spoil
 from tests.oracle import opened
@@ -73,9 +73,7 @@ def test_a_trigger_in_a_shard_stops_whoever_would_write_rows_before_anything_is_
     assert faults_of(migrated) == []
 
 
-@pytest.mark.parametrize(
-    ("write", "step"), [(load, "etl.migration.load"), (repair, "etl.verification.mend.Transaction")]
-)
+@pytest.mark.parametrize(("write", "step"), [(load, "etl.migrate.run.load"), (repair, "etl.verify.repair.Transaction")])
 def test_a_trigger_made_in_the_last_moment_never_fires(
     *,
     workplace: Workplace,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.config import Settings
-from etl.migrate import run
+from etl.migrate.command import run
+from etl.runtime.settings import Settings
 from tests.completeness import faults_of
 from tests.faults import unwritable
 from tests.workplace import Workplace, error_line, migrate, snapshot

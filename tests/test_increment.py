@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from etl import budget
+from etl.runtime import limits
 from tests.completeness import faults_of
 from tests.workplace import Workplace, migrate
 
@@ -17,7 +17,7 @@ def events(workplace: Workplace, name: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("new_rows", "times"), [(int(ROWS * budget.REINDEX_GROWTH * 0.9), 0), (int(ROWS * budget.REINDEX_GROWTH * 1.1), 1)]
+    ("new_rows", "times"), [(int(ROWS * limits.REINDEX_GROWTH * 0.9), 0), (int(ROWS * limits.REINDEX_GROWTH * 1.1), 1)]
 )
 def test_many_new_rows_have_the_indexes_built_anew(workplace: Workplace, new_rows: int, times: int) -> None:
     environ = workplace.environ(INDEX_COLUMNS="k,INN")

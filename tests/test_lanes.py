@@ -7,55 +7,55 @@ from contextlib import closing
 import polars as pl
 import pytest
 
-from etl import schema
-from etl.lanes import Lanes, first_lanes
-from etl.model import Lane
+from etl.core.columns import ReadTypes, first_read_types
+from etl.core.model import ReadType
+from etl.sources import schema
 from tests.completeness import manifest
 from tests.oracle import opened
 from tests.workplace import Workplace, differences, error_line, migrate, shard_files
 
 SAMPLED = schema.SAMPLED_ROWS
-EXACT = Lane.EXACT
+VARIANT = ReadType.VARIANT
 # Declared type, cells among the sampled rows, a cell after them, the lane at first, whether it widens.
-COLUMNS: list[tuple[str, Sequence[str], str, Lane, bool]] = [
-    ("INTEGER", ["1", "NULL"], "-9223372036854775807 - 1", Lane.INTEGER, False),
-    ("INTEGER", ["NULL"], "NULL", Lane.INTEGER, False),
-    ("INTEGER", ["1"], "'text'", Lane.INTEGER, True),
-    ("INTEGER", ["'text'"], "1", Lane.INTEGER, True),
-    ("INTEGER", ["1"], "1.5", Lane.INTEGER, True),
-    ("INTEGER", ["1"], "9e999", Lane.INTEGER, True),
-    ("INTEGER", ["1"], "x'01'", Lane.INTEGER, True),
-    ("INTEGER", ["'7'"], "7.0", Lane.INTEGER, False),  # stored as integers
-    ("BIGINT UNSIGNED", ["1"], "2", Lane.INTEGER, False),
-    ("TEXT", ["'a'", "NULL", "''"], "1.5", Lane.TEXT, False),  # stored as text
-    ("TEXT", ["'a'"], "'b' || char(0) || 'c'", Lane.TEXT, False),
-    ("TEXT", ["'a'"], "x'61'", Lane.TEXT, True),
-    ("TEXT", ["'a'"], "CAST(x'ff' AS TEXT)", Lane.TEXT, True),
-    ("VARCHAR(9)", ["x'61'"], "'a'", Lane.TEXT, True),
-    ("REAL", ["0.5", "NULL"], "-9e999", Lane.REAL, False),
-    ("REAL", ["1"], "9007199254740993", Lane.REAL, False),  # stored as reals
-    ("REAL", ["0.5"], "'text'", Lane.REAL, True),
-    ("REAL", ["0.5"], "x'00'", Lane.REAL, True),
-    ("FLOATING POINT", ["1"], "2", Lane.INTEGER, False),  # "POINT" holds "INT"
-    ("BLOB", ["x'00'"], "x''", Lane.BLOB, False),
-    ("BLOB", ["x'00'"], "'text'", Lane.BLOB, True),
-    ("BLOB", ["NULL"], "NULL", Lane.BLOB, False),
-    ("BLOB", ["NULL"], "1", Lane.BLOB, True),
-    ("BLOB", ["'text'"], "'text'", Lane.TEXT, False),
-    ("", ["1"], "2", Lane.INTEGER, False),
-    ("", ["1"], "2.0", Lane.INTEGER, True),
-    ("", ["1", "'text'"], "x'00'", EXACT, False),
-    ("", ["0.5"], "1", EXACT, False),  # a float lane would turn the integer into a real in silence
-    ("NUMERIC", ["5", "5.25"], "'text'", EXACT, False),
-    ("DECIMAL(10,2)", ["5"], "5.25", Lane.INTEGER, True),
-    ("DECIMAL(10,2)", ["NULL"], "5", Lane.INTEGER, False),
-    ("DECIMAL(10,2)", ["5.25"], "5.25", EXACT, False),
-    ("BOOLEAN", ["1", "0", "2"], "NULL", Lane.INTEGER, False),
-    ("BOOLEAN", ["'true'"], "1", Lane.TEXT, True),
-    ("DATE", ["'2024-1-2'"], "'01.02.2024'", Lane.TEXT, False),
-    ("DATETIME", ["'2024-01-02'"], "1704153600", Lane.TEXT, True),
-    ("STRING", ["'07867'"], "'+7'", Lane.INTEGER, False),  # NUMERIC: stored as integers
-    ("STRING", ["'ab'"], "'7'", Lane.TEXT, True),
+COLUMNS: list[tuple[str, Sequence[str], str, ReadType, bool]] = [
+    ("INTEGER", ["1", "NULL"], "-9223372036854775807 - 1", ReadType.INTEGER, False),
+    ("INTEGER", ["NULL"], "NULL", ReadType.INTEGER, False),
+    ("INTEGER", ["1"], "'text'", ReadType.INTEGER, True),
+    ("INTEGER", ["'text'"], "1", ReadType.INTEGER, True),
+    ("INTEGER", ["1"], "1.5", ReadType.INTEGER, True),
+    ("INTEGER", ["1"], "9e999", ReadType.INTEGER, True),
+    ("INTEGER", ["1"], "x'01'", ReadType.INTEGER, True),
+    ("INTEGER", ["'7'"], "7.0", ReadType.INTEGER, False),  # stored as integers
+    ("BIGINT UNSIGNED", ["1"], "2", ReadType.INTEGER, False),
+    ("TEXT", ["'a'", "NULL", "''"], "1.5", ReadType.TEXT, False),  # stored as text
+    ("TEXT", ["'a'"], "'b' || char(0) || 'c'", ReadType.TEXT, False),
+    ("TEXT", ["'a'"], "x'61'", ReadType.TEXT, True),
+    ("TEXT", ["'a'"], "CAST(x'ff' AS TEXT)", ReadType.TEXT, True),
+    ("VARCHAR(9)", ["x'61'"], "'a'", ReadType.TEXT, True),
+    ("REAL", ["0.5", "NULL"], "-9e999", ReadType.REAL, False),
+    ("REAL", ["1"], "9007199254740993", ReadType.REAL, False),  # stored as reals
+    ("REAL", ["0.5"], "'text'", ReadType.REAL, True),
+    ("REAL", ["0.5"], "x'00'", ReadType.REAL, True),
+    ("FLOATING POINT", ["1"], "2", ReadType.INTEGER, False),  # "POINT" holds "INT"
+    ("BLOB", ["x'00'"], "x''", ReadType.BLOB, False),
+    ("BLOB", ["x'00'"], "'text'", ReadType.BLOB, True),
+    ("BLOB", ["NULL"], "NULL", ReadType.BLOB, False),
+    ("BLOB", ["NULL"], "1", ReadType.BLOB, True),
+    ("BLOB", ["'text'"], "'text'", ReadType.TEXT, False),
+    ("", ["1"], "2", ReadType.INTEGER, False),
+    ("", ["1"], "2.0", ReadType.INTEGER, True),
+    ("", ["1", "'text'"], "x'00'", VARIANT, False),
+    ("", ["0.5"], "1", VARIANT, False),  # a float lane would turn the integer into a real in silence
+    ("NUMERIC", ["5", "5.25"], "'text'", VARIANT, False),
+    ("DECIMAL(10,2)", ["5"], "5.25", ReadType.INTEGER, True),
+    ("DECIMAL(10,2)", ["NULL"], "5", ReadType.INTEGER, False),
+    ("DECIMAL(10,2)", ["5.25"], "5.25", VARIANT, False),
+    ("BOOLEAN", ["1", "0", "2"], "NULL", ReadType.INTEGER, False),
+    ("BOOLEAN", ["'true'"], "1", ReadType.TEXT, True),
+    ("DATE", ["'2024-1-2'"], "'01.02.2024'", ReadType.TEXT, False),
+    ("DATETIME", ["'2024-01-02'"], "1704153600", ReadType.TEXT, True),
+    ("STRING", ["'07867'"], "'+7'", ReadType.INTEGER, False),  # NUMERIC: stored as integers
+    ("STRING", ["'ab'"], "'7'", ReadType.TEXT, True),
 ]
 
 
@@ -71,9 +71,9 @@ def fill(place: Workplace, declared: str, cells: Sequence[str], late: str, encod
     )
 
 
-def lane_of_c(place: Workplace) -> Lane:
+def lane_of_c(place: Workplace) -> ReadType:
     table, _ = schema.look(place.source, "clients", "k")
-    return first_lanes(table).lanes[1]
+    return first_read_types(table).types[1]
 
 
 def widened(frame: pl.DataFrame) -> set[str]:
@@ -82,10 +82,10 @@ def widened(frame: pl.DataFrame) -> set[str]:
 
 @pytest.mark.parametrize(("declared", "cells", "late", "lane", "widens"), COLUMNS)
 def test_a_column_starts_in_its_lane_and_widens_when_a_cell_asks_for_it(
-    *, workplace: Workplace, declared: str, cells: Sequence[str], late: str, lane: Lane, widens: bool
+    *, workplace: Workplace, declared: str, cells: Sequence[str], late: str, read_type: ReadType, widens: bool
 ) -> None:
     fill(workplace, declared, cells, late)
-    assert lane_of_c(workplace) is lane
+    assert lane_of_c(workplace) is read_type
     environ = workplace.environ(BATCH_SIZE=500)
     assert migrate(environ) == 0
     assert differences(environ) == []
@@ -95,7 +95,7 @@ def test_a_column_starts_in_its_lane_and_widens_when_a_cell_asks_for_it(
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
 def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, encoding: str) -> None:
     fill(workplace, "TEXT", ["'a'"], "x'00'", encoding)
-    assert lane_of_c(workplace) is EXACT
+    assert lane_of_c(workplace) is VARIANT
     environ = workplace.environ()
     assert migrate(environ) == 0
     assert differences(environ) == []
@@ -103,7 +103,7 @@ def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, 
 
 
 def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.budget.BATCH_ROWS", 1)
+    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 1)
     fill(workplace, "INTEGER", ["1"], "2")
     workplace.script("UPDATE clients SET c = 'text' WHERE rowid = 500")
     environ = workplace.environ(NUM_SHARDS=1, RESERVED_SHARD=1)
@@ -115,11 +115,11 @@ def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytes
 
 
 def test_each_result_column_belongs_to_its_column() -> None:
-    lanes = Lanes((Lane.TEXT, EXACT, Lane.REAL))
-    assert [lanes.position_of(number) for number in range(-1, 9)] == [None, None, 0, 1, 1, 1, 1, 2, None, None]
-    assert lanes.width == 7
-    assert lanes.widened(0).width == 10
-    assert lanes.frame_columns(1) == ("c1_tag", "c1_integer", "c1_real", "c1_bytes")
+    read_types = ReadTypes((ReadType.TEXT, VARIANT, ReadType.REAL))
+    assert [read_types.position_of(number) for number in range(-1, 9)] == [None, None, 0, 1, 1, 1, 1, 2, None, None]
+    assert read_types.width == 7
+    assert read_types.widened(0).width == 10
+    assert read_types.frame_columns(1) == ("c1_tag", "c1_integer", "c1_real", "c1_bytes")
 
 
 def wide(place: Workplace, columns: int, *rows: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etl.source import Source
+from etl.sources.reader import Source
 from tests.completeness import manifest
 from tests.faults import MARKER, Point, fail
 from tests.workplace import Workplace, error_line, migrate
@@ -114,7 +114,7 @@ def test_a_reserved_shard_among_the_hashed_ones_warns(workplace: Workplace, rese
 
 
 def test_the_collection_tick_and_memory_are_logged(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.progress.MEMORY_S", 0.0)
+    monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
     migrated(workplace, GARB_COL_TICKER_MINUTES="0.00001")
     for name in ("memory", "collected"):
         assert all(line["rss_mb"] > 10 and line["threads"] > 0 for line in events(workplace, name))
@@ -125,7 +125,7 @@ def test_an_unforeseen_error_is_one_line_and_its_text_is_nowhere(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Source, "read", Point(Source, "read").struck(2, fail))
-    monkeypatch.setattr("etl.budget.BATCH_ROWS", 1)
+    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 1)
     workplace.populate(ROWS)
     capfd.readouterr()
     assert migrate(workplace.environ()) == 1

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from etl import status, verify
-from etl.status import rebuild_manifest
-from etl.verification.scope import Scope
+from etl.status import command as status
+from etl.status.command import rebuild_manifest
+from etl.verify import command as verify
+from etl.verify.scope import Scope
 from tests.completeness import faults_of, manifest
 from tests.damage import DAMAGES, ROWS, Damage, rewrite_manifest
 from tests.verifier import Verifier
@@ -19,7 +20,7 @@ OF_THE_MANIFEST = {name: damage for name, damage in DAMAGES.items() if name.ends
 
 
 def test_the_files_of_many_runs_become_one(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.manifest._MOST_FILES", 5)
+    monkeypatch.setattr("etl.shards.manifest._MOST_FILES", 5)
     environ = workplace.environ()
     most = 0
     for number in range(13):
@@ -97,7 +98,7 @@ def test_a_rebuilt_manifest_is_sound_whatever_was_edited_in_it(
 def test_lines_keep_their_check_through_every_rewriting(
     workplace: Workplace, migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.manifest._MOST_FILES", 1)
+    monkeypatch.setattr("etl.shards.manifest._MOST_FILES", 1)
     before = manifest(migrated).sort("first_rowid")
     assert before["check"].is_unique().all()
     workplace.populate(200, first=ROWS + 1)

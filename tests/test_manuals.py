@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 
-from etl import errors, lock, shard_of
+from etl import shard_of
+from etl.core import errors
+from etl.runtime import lock
 from tests.workplace import REPOSITORY, Outcome
 
 DOCS = REPOSITORY / "docs"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import schema
-from etl.model import Affinity
+from etl.core.model import Affinity
+from etl.sources import schema
 from tests.oracle import quoted
 from tests.workplace import Workplace, differences, migrate
 

@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from etl.config import load
-from etl.ddl import without_not_null
-from etl.forecasting.forecast import make
+from etl.migrate.plan.forecast import make
+from etl.runtime.settings import load
+from etl.sqlite.ddl import without_not_null
 from tests.faults import kill, struck
 from tests.verifier import Verifier
 from tests.workplace import Workplace, differences, migrate, shard_files

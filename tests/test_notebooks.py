@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from etl.migrate import run_demo
-from etl.reporting.exhibits import Words
+from etl.migrate.command import run_demo
+from etl.report.exhibits import Words
 from tests.workplace import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from etl import status
-from etl.verify import run as verify
+from etl.status import command as status
+from etl.verify.command import run as verify
 from tests.faults import FORCED
 from tests.test_identity import assert_stopped
 from tests.workplace import Workplace, differences, error_line, migrate, shard_files, snapshot

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import status, verify
-from etl.verification.scope import Scope
+from etl.status import command as status
+from etl.verify import command as verify
+from etl.verify.scope import Scope
 from tests.completeness import faults_of, ledger
 from tests.faults import struck
 from tests.workplace import Workplace, migrate, shard_files, snapshot

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl import migrate, report, status, verify
+from etl.migrate import command as migrate
+from etl.report import command as report
+from etl.status import command as status
+from etl.verify import command as verify
 from tests.completeness import ledger
 from tests.oracle import compare
 from tests.workplace import Workplace, shard_files

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.access import throttle
-from etl.access.pieces import Stride, cut
-from etl.access.turns import Turns
-from etl.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
+from etl.core.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
+from etl.query.splits import Stride, cut
+from etl.sqlite import rate_limit
+from etl.sqlite.file_lock import Turns
 
 
 def lines(rows: list[int]) -> list[LedgerLine]:
@@ -84,8 +84,8 @@ def test_calls_beyond_the_limit_wait_for_the_oldest_to_be_long_ago(monkeypatch: 
         waits.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-    limit = throttle.Throttle(calls=3, seconds=30)
+    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    limit = rate_limit.Throttle(calls=3, seconds=30)
     begun = []
     for _ in range(8):
         limit.wait()

@@ -1,4 +1,4 @@
-"""The arithmetic of closed ranges, against sets of integers, and at the ends of SQLite's integers."""
+"""The arithmetic of closed rowid_ranges, against sets of integers, and at the ends of SQLite's integers."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import plan
-from etl.model import MAX_ROWID, MIN_ROWID, RowidRange
-from etl.plan import Coverage
+from etl.core import ranges
+from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
+from etl.core.ranges import Coverage
 
 numbers = st.integers(-12, 12)
-ranges = st.tuples(numbers, numbers).map(lambda ends: RowidRange(min(ends), max(ends)))
-some_ranges = st.lists(ranges, max_size=6)
-coverages = some_ranges.map(plan.union)
+rowid_ranges = st.tuples(numbers, numbers).map(lambda ends: RowidRange(min(ends), max(ends)))
+some_ranges = st.lists(rowid_ranges, max_size=6)
+coverages = some_ranges.map(ranges.union)
 
 LEAST, MOST = RowidRange(MIN_ROWID, MIN_ROWID), RowidRange(MAX_ROWID, MAX_ROWID)
 NEGATIVE, REST = RowidRange(MIN_ROWID, -1), RowidRange(0, MAX_ROWID)
@@ -27,7 +27,7 @@ def members(pieces: Iterable[RowidRange]) -> set[int]:
 
 
 def is_canonical(coverage: Coverage) -> bool:
-    """Ascending, disjoint, adjacent ranges merged."""
+    """Ascending, disjoint, adjacent rowid_ranges merged."""
     return all(left.last_rowid + 1 < right.first_rowid for left, right in pairwise(coverage))
 
 
@@ -37,7 +37,7 @@ def test_a_range_that_is_none_cannot_be_made(ends: tuple[int, int]) -> None:
         RowidRange(*ends)
 
 
-@given(left=ranges, right=ranges)
+@given(left=rowid_ranges, right=rowid_ranges)
 def test_a_range_holds_another(left: RowidRange, right: RowidRange) -> None:
     assert (right in left) == (members([right]) <= members([left]))
     assert left.span == len(members([left]))
@@ -45,36 +45,36 @@ def test_a_range_holds_another(left: RowidRange, right: RowidRange) -> None:
 
 @given(some_ranges)
 def test_a_union_is_the_union(pieces: list[RowidRange]) -> None:
-    assert members(plan.union(pieces)) == members(pieces)
-    assert is_canonical(plan.union(pieces))
+    assert members(ranges.union(pieces)) == members(pieces)
+    assert is_canonical(ranges.union(pieces))
 
 
 @given(whole=coverages, holes=coverages)
 def test_a_difference_is_the_difference(whole: Coverage, holes: Coverage) -> None:
-    assert members(plan.subtract(whole, holes)) == members(whole) - members(holes)
-    assert is_canonical(plan.subtract(whole, holes))
+    assert members(ranges.subtract(whole, holes)) == members(whole) - members(holes)
+    assert is_canonical(ranges.subtract(whole, holes))
 
 
 @given(left=coverages, right=coverages)
 def test_an_intersection_is_the_intersection(left: Coverage, right: Coverage) -> None:
-    assert members(plan.intersect(left, right)) == members(left) & members(right)
-    assert is_canonical(plan.intersect(left, right))
+    assert members(ranges.intersect(left, right)) == members(left) & members(right)
+    assert is_canonical(ranges.intersect(left, right))
 
 
 @given(st.lists(coverages, max_size=4))
 def test_what_is_common_is_in_all(several: list[Coverage]) -> None:
     sets = [members(coverage) for coverage in several]
-    assert members(plan.common(several)) == (set.intersection(*sets) if sets else set())
+    assert members(ranges.common(several)) == (set.intersection(*sets) if sets else set())
 
 
-@given(coverage=coverages, window=ranges)
+@given(coverage=coverages, window=rowid_ranges)
 def test_a_window_is_covered_when_all_of_it_is(coverage: Coverage, window: RowidRange) -> None:
-    assert plan.covers(coverage, window) == (members([window]) <= members(coverage))
+    assert ranges.covers(coverage, window) == (members([window]) <= members(coverage))
 
 
 @given(coverages)
 def test_no_range_crosses_zero_after_a_split(coverage: Coverage) -> None:
-    split = plan.split_at_zero(coverage)
+    split = ranges.split_at_zero(coverage)
     assert members(split) == members(coverage)
     assert all(piece.last_rowid < 0 or piece.first_rowid >= 0 for piece in split)
     assert list(split) == sorted(split)
@@ -83,19 +83,19 @@ def test_no_range_crosses_zero_after_a_split(coverage: Coverage) -> None:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (plan.union([REST, NEGATIVE]), (ALL,)),
-        (plan.union([MOST, LEAST]), (LEAST, MOST)),
-        (plan.union([MOST, INNER, LEAST]), (ALL,)),
-        (plan.union([ALL, MOST]), (ALL,)),
-        (plan.subtract((ALL,), (ALL,)), ()),
-        (plan.subtract((ALL,), (INNER,)), (LEAST, MOST)),
-        (plan.subtract((ALL,), (LEAST, MOST)), (INNER,)),
-        (plan.subtract((MOST,), (LEAST,)), (MOST,)),
-        (plan.intersect((ALL,), (LEAST, MOST)), (LEAST, MOST)),
-        (plan.intersect((NEGATIVE,), (REST,)), ()),
-        (plan.common([(ALL,), (NEGATIVE,), (INNER,)]), (RowidRange(MIN_ROWID + 1, -1),)),
-        (plan.split_at_zero((ALL,)), (NEGATIVE, REST)),
-        (plan.split_at_zero((LEAST, MOST)), (LEAST, MOST)),
+        (ranges.union([REST, NEGATIVE]), (ALL,)),
+        (ranges.union([MOST, LEAST]), (LEAST, MOST)),
+        (ranges.union([MOST, INNER, LEAST]), (ALL,)),
+        (ranges.union([ALL, MOST]), (ALL,)),
+        (ranges.subtract((ALL,), (ALL,)), ()),
+        (ranges.subtract((ALL,), (INNER,)), (LEAST, MOST)),
+        (ranges.subtract((ALL,), (LEAST, MOST)), (INNER,)),
+        (ranges.subtract((MOST,), (LEAST,)), (MOST,)),
+        (ranges.intersect((ALL,), (LEAST, MOST)), (LEAST, MOST)),
+        (ranges.intersect((NEGATIVE,), (REST,)), ()),
+        (ranges.common([(ALL,), (NEGATIVE,), (INNER,)]), (RowidRange(MIN_ROWID + 1, -1),)),
+        (ranges.split_at_zero((ALL,)), (NEGATIVE, REST)),
+        (ranges.split_at_zero((LEAST, MOST)), (LEAST, MOST)),
     ],
 )
 def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expected: Coverage) -> None:
@@ -105,27 +105,27 @@ def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expec
 @given(data=st.data())
 def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> None:
     """Windows are disjoint; some are done, lost shards lack others, and the source may reach further both ways."""
-    windows = data.draw(st.lists(ranges, max_size=6).map(disjoint), label="windows")
+    windows = data.draw(st.lists(rowid_ranges, max_size=6).map(disjoint), label="windows")
     lost = {window: data.draw(st.frozensets(st.integers(0, 3)), label="slots") for window in sorted(windows)}
     lost = {window: slots for window, slots in lost.items() if slots}
-    done = plan.union(window for window in windows if window not in lost)
-    source = data.draw(st.none() | ranges, label="source")
-    left = plan.todo(source, done, lost=lost)
+    done = ranges.union(window for window in windows if window not in lost)
+    source = data.draw(st.none() | rowid_ranges, label="source")
+    left = ranges.backlog(source, done, lost=lost)
     assert members(left.fresh) == (members([source]) if source else set()) - members([*done, *lost])
     assert not any(piece.first_rowid < 0 <= piece.last_rowid for piece in left.fresh)
     assert left.span == len(members(left.fresh)) + sum(window.span for window in lost)
     assert left.is_nothing == (not lost and not left.fresh)
     span = data.draw(st.integers(1, 10), label="span")
-    gathered = plan.neighbours(left.lost, span)
+    gathered = ranges.neighbours(left.lost, span)
     assert {window: numbers for group, numbers in gathered for window in group} == lost
     for group, _ in gathered:
-        together = plan.union(group)
+        together = ranges.union(group)
         assert len(together) == 1
-        assert len(group) == 1 or (together[0].span <= span and together == plan.split_at_zero(together))
+        assert len(group) == 1 or (together[0].span <= span and together == ranges.split_at_zero(together))
 
 
 def disjoint(pieces: list[RowidRange]) -> list[RowidRange]:
-    """Those of the ranges that overlap none before them."""
+    """Those of the rowid_ranges that overlap none before them."""
     kept: list[RowidRange] = []
     for piece in pieces:
         if not members([piece]) & members(kept):

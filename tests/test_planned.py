@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from etl import config
-from etl.forecasting import census
-from etl.forecasting.forecast import make
+from etl.migrate.plan import sample
+from etl.migrate.plan.forecast import make
+from etl.runtime import settings
 from tests.commands import everything, ran
 from tests.completeness import manifest
 from tests.faults import hang, start, struck
@@ -215,8 +215,8 @@ def test_rows_that_are_not_counted_are_estimated_and_said_so(
         "WITH RECURSIVE n(i) AS (SELECT -4000 UNION ALL SELECT i + 1 FROM n WHERE i < 15999) "
         f"INSERT INTO clients (rowid, k, pad) SELECT i * {step}, 'key' || i, printf('%050d', i) FROM n",
     )
-    monkeypatch.setattr(census, "_COUNTED_BYTES", 0)
-    found = make(config.load(workplace.environ()))
+    monkeypatch.setattr(sample, "_COUNTED_BYTES", 0)
+    found = make(settings.load(workplace.environ()))
     assert found.rows is not None
     assert not found.rows.is_exact
     assert found.rows.rows == pytest.approx(20_000, rel=0.1)

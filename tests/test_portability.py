@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 from adbc_driver_sqlite import dbapi
 
-from etl.config import load
-from etl.forecasting.forecast import make
+from etl.migrate.plan.forecast import make
+from etl.runtime.settings import load
 from tests.oracle import quoted
 from tests.workplace import Workplace, migrate, shard_files
 

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 import etl
-from etl.access import scan
-from etl.access.predicate import Operand, to_sql
-from etl.access.view import EXACT_DTYPE
-from etl.model import Affinity
+from etl.core.model import Affinity
+from etl.query import scan
+from etl.query.columns import EXACT_DTYPE
+from etl.query.predicate import Operand, to_sql
 from tests.workplace import Workplace, migrate
 
 c = pl.col

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from etl import preflight
-from etl.migrate import run
+from etl.migrate import preflight
+from etl.migrate.command import run
 from tests.completeness import faults_of
 from tests.faults import unwritable
 from tests.workplace import Workplace, error_line, migrate, shard_files, snapshot

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from adbc_driver_sqlite import dbapi
 
-from etl.model import Index
+from etl.core.model import Index
 from tests.workplace import Workplace, differences, migrate
 
 
@@ -68,7 +68,7 @@ def test_a_statement_that_the_writing_sqlite_cannot_run_is_refused_before_a_shar
 ) -> None:
     workplace.populate(10)
     index = Index("i", "CREATE INDEX i ON clients (known_to_one_sqlite_only(k))")
-    monkeypatch.setattr("etl.migration.sql.indexes", lambda *_, **__: (index,))
+    monkeypatch.setattr("etl.migrate.run.sql.indexes", lambda *_, **__: (index,))
     assert migrate(workplace.environ()) == 2
     assert "no such function: known_to_one_sqlite_only" in capfd.readouterr().err
     assert list(workplace.shards.glob("*.db")) == []

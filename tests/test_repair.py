@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.connection import Connection
-from etl.manifest import Manifest
-from etl.shard import Shard
-from etl.source import Source
-from etl.transaction import Transaction
-from etl.verification.scope import Scope
-from etl.verify import run
+from etl.shards.manifest import Manifest
+from etl.shards.shard import Shard
+from etl.shards.transaction import Transaction
+from etl.sources.reader import Source
+from etl.sqlite.adbc import Connection
+from etl.verify.command import run
+from etl.verify.scope import Scope
 from tests import faults
 from tests.completeness import faults_of
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, spoil

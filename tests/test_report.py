@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import report
+from etl.report import command as report
 from tests.browser import MISSING, Browser, browser
 from tests.workplace import REPOSITORY, Outcome, Workplace, migrate, shard_files
 

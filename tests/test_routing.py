@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import routing_frame, shard_of
-from etl.model import ShardMap
-from etl.routing import Key, real_text, shard_path
+from etl import shard_of
+from etl.core import routing_frame
+from etl.core.model import ShardMap
+from etl.core.routing import Key, real_text, shard_path
 from tests.oracle import WHITE_SPACE, expected_shard
 from tests.workplace import REPOSITORY
 

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 import etl
-from etl.access import scan
-from etl.access.view import EXACT_DTYPE
-from etl.errors import EtlError, Refused
-from etl.routing import Key
+from etl.core.errors import EtlError, Refused
+from etl.core.routing import Key
+from etl.query import scan
+from etl.query.columns import EXACT_DTYPE
 from tests.specimens import EVERY_CELL, STRICT_CELLS
 from tests.workplace import REPOSITORY, Workplace, finished, migrate, shard_files, snapshot
 

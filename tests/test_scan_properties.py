@@ -11,8 +11,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import etl
-from etl.errors import EtlError
-from etl.reporting import findings, inspection, run_findings
+from etl.core.errors import EtlError
+from etl.report import data, run_sections, shard_sections
 from tests.oracle import quoted, rowid_name
 from tests.tables import Table, build, tables
 from tests.workplace import Workplace, migrate, shard_files
@@ -98,8 +98,8 @@ def assert_nulls_are_found(place: Workplace, name: str, cells: Cells) -> None:
 
 
 def look_at_all(place: Workplace, *, rows: int) -> None:
-    look = inspection.take(place.shards)
+    look = data.take(place.shards)
     assert (look.rows, look.shards["sampled"].sum(), look.shards["misplaced"].sum()) == (rows, rows, 0)
     assert sum([*look.shards["keyless"], *look.hashed["rows"]]) == rows
-    assert "**No" not in findings.misplaced_verdict(look)
-    assert run_findings.seams_verdict(look)
+    assert "**No" not in shard_sections.misplaced_verdict(look)
+    assert run_sections.seams_verdict(look)

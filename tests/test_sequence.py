@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from etl.verification.scope import Scope
+from etl.verify.scope import Scope
 from tests.completeness import faults_of
 from tests.damage import every
 from tests.oracle import opened

@@ -24,7 +24,7 @@ def watch(event, arguments):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGINT)
-        elif arguments[0] == "etl.routing":
+        elif arguments[0] == "etl.core.routing":
             begun = True
             print("begun", flush=True)
 sys.addaudithook(watch)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from etl.monitoring import state
-from etl.monitoring.state import RUNNING, State
+from etl.status import status_file
+from etl.status.status_file import RUNNING, State
 from tests.workplace import Workplace, migrate
 
 
@@ -18,18 +18,18 @@ def running(workplace: Workplace) -> State:
     """What this process would say of itself, were it at work now."""
     workplace.populate(10)
     assert migrate(workplace.environ()) == 0
-    found = state.read(state.path_of(workplace.shards, "clients"))
+    found = status_file.read(status_file.path_of(workplace.shards, "clients"))
     assert found is not None
     return replace(found, outcome=RUNNING, updated_at=datetime.now(UTC).isoformat())
 
 
 def test_a_process_that_lives_is_at_work_until_it_says_otherwise(running: State) -> None:
-    assert state.is_alive(running)
-    assert not state.is_alive(replace(running, outcome="done"))
+    assert status_file.is_alive(running)
+    assert not status_file.is_alive(replace(running, outcome="done"))
 
 
 def test_a_later_process_of_the_same_pid_is_another(running: State) -> None:
-    assert not state.is_alive(replace(running, process_started_s=running.process_started_s - 60))
+    assert not status_file.is_alive(replace(running, process_started_s=running.process_started_s - 60))
 
 
 def test_a_process_that_is_gone_or_only_waits_to_be_buried_is_dead(running: State) -> None:
@@ -40,30 +40,30 @@ def test_a_process_that_is_gone_or_only_waits_to_be_buried_is_dead(running: Stat
         while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
             pass
         dead = replace(running, pid=child.pid, process_started_s=started)
-        assert not state.is_alive(dead)
-    assert not state.is_alive(dead)
+        assert not status_file.is_alive(dead)
+    assert not status_file.is_alive(dead)
 
 
 def test_a_run_on_another_machine_lives_while_it_writes(running: State) -> None:
     elsewhere = replace(running, host=running.host + "-other", pid=2**22 + 1)
-    assert state.is_alive(elsewhere)
+    assert status_file.is_alive(elsewhere)
     long_ago = datetime.now(UTC) - timedelta(minutes=10)
-    assert not state.is_alive(replace(elsewhere, updated_at=long_ago.isoformat()))
+    assert not status_file.is_alive(replace(elsewhere, updated_at=long_ago.isoformat()))
 
 
 def test_what_is_written_is_read_and_another_version_is_not(workplace: Workplace, running: State) -> None:
-    path = state.path_of(workplace.shards, "a/b")
+    path = status_file.path_of(workplace.shards, "a/b")
     assert path.name == "a%2Fb_status.json"
-    state.write(path, running)
-    assert state.read(path) == running
-    state.write(path, replace(running, format_version=2))
-    assert state.read(path) is None
-    assert state.read(path.with_name("none")) is None
+    status_file.write(path, running)
+    assert status_file.read(path) == running
+    status_file.write(path, replace(running, format_version=2))
+    assert status_file.read(path) is None
+    assert status_file.read(path.with_name("none")) is None
 
 
 def test_a_state_that_cannot_be_written_leaves_no_file_behind(workplace: Workplace, running: State) -> None:
     path = workplace.shards / "taken"
     (path / "full").mkdir(parents=True)
     with pytest.raises(OSError, match="directory"):
-        state.write(path, running)
+        status_file.write(path, running)
     assert sorted(workplace.shards.glob("taken*")) == [path]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from etl import status, verify
-from etl.verification.scope import Scope
+from etl.status import command as status
+from etl.verify import command as verify
+from etl.verify.scope import Scope
 from tests.commands import everything, ran
 from tests.completeness import faults_of, ledger, manifest
 from tests.faults import fail, hang, hang_up, start, struck

@@ -5,9 +5,10 @@ from typing import TypeVar, cast
 
 import pytest
 
-from etl import plan, stock
-from etl.model import Index, LedgerLine, RowidRange
-from etl.shard import FirstLine, Found, Shard
+from etl.core import ranges
+from etl.core.model import Index, LedgerLine, RowidRange
+from etl.shards import checkpoint
+from etl.shards.shard import FirstLine, Found, Shard
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,11 +44,11 @@ class Known:
 
     def find(self, _: Sequence[Index]) -> Found | None:
         first = min(((line.run_id, line.committed_at) for line in self._lines), default=None)
-        coverage = plan.union(line.window for line in self._lines)
+        coverage = ranges.union(line.window for line in self._lines)
         return Found(coverage, len(self._lines), (), self._serves, FirstLine(*first)) if first else None
 
-    def windows_outside(self, coverage: plan.Coverage) -> list[LedgerLine]:
-        return [line for line in self._lines if not plan.covers(coverage, line.window)]
+    def windows_outside(self, coverage: ranges.Coverage) -> list[LedgerLine]:
+        return [line for line in self._lines if not ranges.covers(coverage, line.window)]
 
 
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -61,9 +62,9 @@ def test_a_window_is_discarded_unless_only_lost_shards_lack_it(
     lost: Mapping[RowidRange, Collection[int]],
 ) -> None:
     shards = cast("list[Shard]", [Known(runs, serves=serves) for runs, serves in ledgers])
-    found = stock.take(shards, RowidRange(1, 30), (), each)
-    assert list(found.todo.partial) == list(partial)
-    assert found.todo.lost == lost
+    found = checkpoint.take(shards, RowidRange(1, 30), (), each)
+    assert list(found.backlog.partial) == list(partial)
+    assert found.backlog.lost == lost
     everywhere = {window for runs, _ in ledgers for window in runs}
-    left_alone = plan.union(window for window in everywhere if window not in partial)
-    assert found.todo.fresh == plan.subtract((RowidRange(1, 30),), left_alone)
+    left_alone = ranges.union(window for window in everywhere if window not in partial)
+    assert found.backlog.fresh == ranges.subtract((RowidRange(1, 30),), left_alone)

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.manifest import Entry
-from etl.model import RowidRange
-from etl.monitoring.tally import DONE, INDEX, Tally
+from etl.core.model import RowidRange
+from etl.shards.manifest import Entry
+from etl.status.progress import DONE, INDEX, Progress
 
 SHARDS = (0, 1, 2)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def begun(*, rowids: int, expected: int | None = None, indexes: int = 3, there: int = 0) -> Tally:
-    tally = Tally()
+def begun(*, rowids: int, expected: int | None = None, indexes: int = 3, there: int = 0) -> Progress:
+    tally = Progress()
     rows = dict.fromkeys(SHARDS, there)
     tally.begin(now_s=0.0, rowids_todo=rowids, expected_rows=expected, indexes=indexes, shard_rows=rows)
     return tally
@@ -28,7 +28,7 @@ def entry(first: int, rows: int, rowids: int) -> Entry:
     )
 
 
-def load(tally: Tally, windows: list[tuple[int, int]]) -> Iterator[float]:
+def load(tally: Progress, windows: list[tuple[int, int]]) -> Iterator[float]:
     """Reads and commits windows of so many rows in so many rowids; the percent after each step."""
     first = 1
     for rows, rowids in windows:

@@ -20,11 +20,11 @@ from adbc_driver_sqlite import dbapi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import lock
-from etl.source import Source
-from etl.verification.scope import Scope
-from etl.verification.witness import Witness
-from etl.verify import run
+from etl.runtime import lock
+from etl.sources.reader import Source
+from etl.verify.command import run
+from etl.verify.scope import Scope
+from etl.verify.shard_reader import Witness
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, tables
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
     apply: Callable[[Environ], None],
     small_rows: int,
 ) -> None:
-    monkeypatch.setattr("etl.verification.witness.SMALL_ROWS", small_rows)
+    monkeypatch.setattr("etl.verify.shard_reader.SMALL_ROWS", small_rows)
     apply(migrated)
     said = verify(migrated)
     assert said["exit_code"] == 4
@@ -217,7 +217,7 @@ def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Ver
 def test_a_sample_compares_a_share_of_the_windows(
     migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.verification.grid.BLOCK_ROWS", 100)
+    monkeypatch.setattr("etl.verify.blocks.BLOCK_ROWS", 100)
     every("UPDATE clients SET note = 'other'")(migrated)
     said = verify(migrated, Scope(percent=25.0))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (ROWS // 4, ROWS // 4, 5)
@@ -228,10 +228,10 @@ def test_a_sample_compares_a_share_of_the_windows(
 def test_blocks_of_any_size_find_the_same(
     migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
 ) -> None:
-    monkeypatch.setattr("etl.verification.grid.BLOCK_ROWS", 150)
-    monkeypatch.setattr("etl.verification.grid.MOST_SUMS", most_sums)
-    monkeypatch.setattr("etl.verification.readings.READ_ROWS", 280)
-    monkeypatch.setattr("etl.verification.audit.READ_ROWS", 30)
+    monkeypatch.setattr("etl.verify.blocks.BLOCK_ROWS", 150)
+    monkeypatch.setattr("etl.verify.blocks.MOST_SUMS", most_sums)
+    monkeypatch.setattr("etl.sources.row_stream.READ_ROWS", 280)
+    monkeypatch.setattr("etl.verify.checker.READ_ROWS", 30)
     DAMAGES["damage in two far windows"].apply(migrated)
     DAMAGES["a row in two shards"].apply(migrated)
     said = verify(migrated)
@@ -275,7 +275,7 @@ def test_any_table_is_equal_to_its_shards(
         migrated_table(table, num_shards=num_shards, batch_size=batch_size) as (place, environ),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("etl.verification.witness.SMALL_ROWS", -1 if through_connectorx else 20_000)
+        patch.setattr("etl.verify.shard_reader.SMALL_ROWS", -1 if through_connectorx else 20_000)
         assert run(environ) == 0
         append(table, place.source)
         assert run(environ) == 0

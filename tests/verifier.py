@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import note
 
-from etl.verification.scope import Scope
-from etl.verify import run
+from etl.verify.command import run
+from etl.verify.scope import Scope
 from tests.damage import Environ
 from tests.tables import Table, build
 from tests.workplace import REPOSITORY, Outcome, Workplace, migrate

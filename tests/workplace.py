@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from etl.migrate import run
+from etl.migrate.command import run
 from tests.oracle import compare
 
 REPOSITORY = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ class Variant(StrEnum):
     """`strict`: every cell is of its column's declared class. `exact`: in 3 of the 12 columns classes are mixed."""
 
     STRICT = "strict"
-    EXACT = "exact"
+    VARIANT = "exact"
 
 
 _TABLE = """CREATE TABLE IF NOT EXISTS clients (
@@ -73,7 +73,7 @@ _EXACT_CELLS = {
 }
 _TYPES = {
     Variant.STRICT: {"birth_date": "TEXT", "balance": "REAL"},
-    Variant.EXACT: {"birth_date": "", "balance": "DECIMAL(12, 2)"},
+    Variant.VARIANT: {"birth_date": "", "balance": "DECIMAL(12, 2)"},
 }
 
 

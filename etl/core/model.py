@@ -1,0 +1,172 @@
+"""Frozen values that every other module speaks of."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from enum import Enum
+
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+IDENTITY_TABLE = "_etl_identity"
+WINDOWS_TABLE = "_etl_windows"
+"""The two tables that each shard has beside the migrated one."""
+
+MIN_ROWID = -(2**63)
+MAX_ROWID = 2**63 - 1
+
+
+def folded(name: str) -> str:
+    """The name as SQLite compares it: letter case counts, except that of ASCII letters."""
+    return name.translate(_ASCII_LOWER)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RowidRange:
+    """The closed range `first_rowid ≤ rowid ≤ last_rowid`. A window is such a range; so is each partition of one."""
+
+    first_rowid: int
+    last_rowid: int
+
+    def __post_init__(self) -> None:
+        if not MIN_ROWID <= self.first_rowid <= self.last_rowid <= MAX_ROWID:
+            raise ValueError(f"not a closed range of rowids: {self.first_rowid}..{self.last_rowid}")
+
+    def __contains__(self, other: RowidRange) -> bool:
+        return self.first_rowid <= other.first_rowid and other.last_rowid <= self.last_rowid
+
+    @property
+    def span(self) -> int:
+        """How many rowids the range holds: an upper bound of its rows."""
+        return self.last_rowid - self.first_rowid + 1
+
+
+class Affinity(Enum):
+    """The five column affinities of SQLite (https://sqlite.org/datatype3.html, section 3.1)."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+    BLOB = "blob"
+    REAL = "real"
+    NUMERIC = "numeric"
+
+
+class ReadType(Enum):
+    """How a column's cells travel: in one strict Arrow column, or, `VARIANT`, in four that carry any cell."""
+
+    INTEGER = "integer"
+    REAL = "real"
+    TEXT = "text"
+    BLOB = "blob"
+    VARIANT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the source table."""
+
+    name: str
+    affinity: Affinity
+    generated: bool = False
+    """Computed by SQLite from other columns: never written to a shard."""
+    storage_classes: frozenset[str] = frozenset()
+    """What `typeof()` gave in a sample of rows; empty where nothing was sampled."""
+    not_null: bool = False
+    default: str | None = None
+    """The text of its DEFAULT, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that a finished shard has."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The source table as a run needs to know it."""
+
+    name: str
+    ddl: str
+    """The source's own CREATE TABLE text."""
+    columns: tuple[Column, ...]
+    key: Column
+    rowid_name: str
+    """A name by which SQL reaches the rowid: an alias that no column shadows, or the INTEGER PRIMARY KEY column."""
+    rowid_column: str | None
+    """The column that is the rowid itself (INTEGER PRIMARY KEY), if there is one."""
+    indexes: tuple[Index, ...] = ()
+    triggers: tuple[str, ...] = ()
+    encoding: str = "UTF-8"
+    user_version: int = 0
+    application_id: int = 0
+
+    @property
+    def carried(self) -> tuple[Column, ...]:
+        """The columns that are read beside the rowid: all that are stored, and the key even where it is computed."""
+        return tuple(
+            column
+            for column in self.columns
+            if column.name != self.rowid_column and (not column.generated or column is self.key)
+        )
+
+    @property
+    def written(self) -> tuple[Column, ...]:
+        """The columns that are written beside the rowid."""
+        return tuple(column for column in self.carried if not column.generated)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """Which shards there are. A *slot* is a shard's position in this run: 0 … N−1 by hash, then the reserved one."""
+
+    num_shards: int
+    reserved_shard: int
+
+    @property
+    def reserved_slot(self) -> int:
+        """The slot of keyless rows: the reserved shard's own, or the hash shard whose number it shares."""
+        return min(self.reserved_shard, self.num_shards)
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """The shard's number at each slot."""
+        extra = () if self.reserved_shard < self.num_shards else (self.reserved_shard,)
+        return (*range(self.num_shards), *extra)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTask:
+    """What one call of the reader brings: whole windows, ascending."""
+
+    windows: tuple[RowidRange, ...]
+    partitions: tuple[RowidRange, ...]
+    """Ascending and disjoint; each is one query. Together they cover the windows."""
+    lacking: frozenset[int] | None = None
+    """The slots of lost shards, which alone get these windows; None means all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a shard is: the settings that every run over it must share. Its fields are `_etl_identity`'s columns."""
+
+    source: str
+    source_table: str
+    ddl_sha256: str
+    shard_key: str
+    num_shards: int
+    reserved_shard: int
+    shard: int
+    format_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """A window as one shard's ledger has it. Its fields are `_etl_windows`' columns."""
+
+    window: RowidRange
+    rows: int
+    run_id: str
+    committed_at: str

@@ -1,0 +1,1 @@
+"""Who runs read tasks and writers."""

@@ -1,0 +1,1 @@
+"""The shards, for those who read them."""

@@ -1,0 +1,140 @@
+"""A Polars predicate as SQL, as far as SQL can be sure not to lose a row by it.
+
+What comes out may let more rows through than the predicate, never fewer: Polars applies the predicate again. So a part
+of a conjunction that has no SQL form is left out, and a comparison of reals gets some slack, since SQLite's parser need
+not round a decimal literal as Polars does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from etl.core.model import Affinity
+from etl.sqlite import sql
+
+_COMPARISONS = {"Eq": "=", "EqValidity": "IS", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">="}
+_MIRRORED = {"Eq": "Eq", "EqValidity": "EqValidity", "Lt": "Gt", "LtEq": "GtEq", "Gt": "Lt", "GtEq": "LtEq"}
+_MOST_VALUES = 1_000
+_SLACK = 1e-12
+
+Node = Any
+"""A node of the predicate's JSON form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What the predicate calls by a column's name."""
+
+    dtype: pl.DataType
+    affinity: Affinity
+    bytewise: bool
+    """Whether SQLite orders its text as Polars does, by UTF-8 bytes."""
+
+
+def to_sql(predicate: pl.Expr, columns: Mapping[str, Operand]) -> str | None:
+    """A condition that every row of the predicate fulfils; None where nothing can be said."""
+    return _condition(json.loads(predicate.meta.serialize(format="json")), columns)
+
+
+def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noqa: PLR0911 - one for each shape of node
+    match node:
+        case {"BinaryExpr": {"left": left, "op": ("And" | "LogicalAnd"), "right": right}}:
+            known = [text for text in (_condition(left, columns), _condition(right, columns)) if text]
+            return f"({' AND '.join(known)})" if known else None
+        case {"BinaryExpr": {"left": left, "op": ("Or" | "LogicalOr"), "right": right}}:
+            either = (_condition(left, columns), _condition(right, columns))
+            return f"({either[0]} OR {either[1]})" if all(either) else None
+        case {"BinaryExpr": {"left": {"Column": name}, "op": op, "right": {"Literal": {"Scalar": value}}}}:
+            return _comparison(name, op, value, columns)
+        case {"BinaryExpr": {"left": {"Literal": {"Scalar": value}}, "op": op, "right": {"Column": name}}}:
+            return _comparison(name, _MIRRORED.get(op, ""), value, columns)
+        case {"Function": {"input": [{"Column": name}], "function": {"Boolean": ("IsNull" | "IsNotNull") as test}}}:
+            known_null = name in columns and not isinstance(columns[name].dtype, pl.Struct)
+            return f"{sql.cell_of(name)} IS {'NOT ' * (test == 'IsNotNull')}NULL" if known_null else None
+        case {
+            "Function": {
+                "input": [{"Column": name}, {"Literal": {"Scalar": {"List": packed}}}],
+                "function": {"Boolean": {"IsIn": {"nulls_equal": False}}},
+            }
+        }:
+            return _membership(name, bytes(packed), columns)
+        case {
+            "Function": {
+                "input": [{"Column": name}, {"Literal": {"Scalar": low}}, {"Literal": {"Scalar": high}}],
+                "function": {"Boolean": {"IsBetween": _}},
+            }
+        }:
+            bounds = (_comparison(name, "GtEq", low, columns), _comparison(name, "LtEq", high, columns))
+            return f"({bounds[0]} AND {bounds[1]})" if all(bounds) else None
+    return None
+
+
+def _comparison(  # noqa: PLR0911 - one for each dtype
+    name: str, op: str, scalar: Node, columns: Mapping[str, Operand]
+) -> str | None:
+    if name not in columns or op not in _COMPARISONS:
+        return None
+    operand, cell = columns[name], sql.cell_of(name)
+    match operand.dtype, scalar:
+        case pl.Int64(), {"Int64": int(value)}:
+            return f"{cell} {_COMPARISONS[op]} {value}"
+        case pl.Float64(), {"Float64": float(value)} if math.isfinite(value):
+            slack = abs(value) * _SLACK + 5e-300
+            low, high = value - slack, value + slack
+            if not (math.isfinite(low) and math.isfinite(high)):
+                return None
+            return {
+                "=": f"{cell} BETWEEN {low!r} AND {high!r}",
+                "IS": f"{cell} BETWEEN {low!r} AND {high!r}",
+                "<": f"{cell} <= {high!r}",
+                "<=": f"{cell} <= {high!r}",
+                ">": f"{cell} >= {low!r}",
+                ">=": f"{cell} >= {low!r}",
+            }[_COMPARISONS[op]]
+        case pl.String(), {"String": str(value)} if _stays_text(value, operand):
+            if op in ("Eq", "EqValidity"):
+                # The column's own collation may find more equal than bytes are; and its index serves this.
+                return f"{cell} {_COMPARISONS[op]} {_text(value)}"
+            # In a NUMERIC column a literal may count as a number, and another encoding has another order.
+            if operand.bytewise and operand.affinity in (Affinity.TEXT, Affinity.BLOB):
+                return f"{cell} COLLATE BINARY {_COMPARISONS[op]} {_text(value)}"
+    return None
+
+
+def _membership(name: str, packed: bytes, columns: Mapping[str, Operand]) -> str | None:
+    values = pl.read_ipc_stream(packed).to_series()
+    if values.dtype not in (pl.Int64, pl.String) or not 0 < len(values) <= _MOST_VALUES or name not in columns:
+        return None
+    operand = columns[name]
+    if values.dtype != operand.dtype:
+        return None
+    if values.dtype == pl.String and not all(_stays_text(text, operand) for text in values.drop_nulls()):
+        return None
+    listed = [str(value) if isinstance(value, int) else _text(value) for value in values.drop_nulls()]
+    return f"{sql.cell_of(name)} IN ({', '.join(listed)})"
+
+
+def _stays_text(value: str, operand: Operand) -> bool:
+    """Whether the value, as a literal, is compared as the text it is.
+
+    SQL text ends at a NUL, and a NUMERIC column takes a literal that spells a number for that number.
+    """
+    if "\0" in value:
+        return False
+    if operand.affinity in (Affinity.TEXT, Affinity.BLOB):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

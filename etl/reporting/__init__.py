@@ -1,1 +1,0 @@
-"""The report on a set of shards: what is found out, and how it is drawn."""

@@ -1,0 +1,1 @@
+"""What surrounds a command: settings, limits, lock, signals, log, console, files."""

@@ -1,0 +1,211 @@
+"""The files that a command replaces: which there are, which of them are ours, and how one is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from etl.core.errors import Refused
+from etl.core.routing import in_file_names, shard_path
+from etl.runtime.settings import Settings
+
+_COMPANIONS = ("-journal", "-wal", "-shm")
+"""SQLite makes and deletes these files beside a database."""
+_PID_LINE = re.compile(rb"\d+\n")
+"""Where a file system has no locks, filelock writes who holds the lock, its pid first."""
+_LONGEST_PID = 20
+_LEFTOVER = re.compile(r"\.etl-(\d+)-\w+\.tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file that this program writes, and what shows that a file is of this kind."""
+
+    noun: str
+    name: str
+    """In SHARD_DIR; empty where a setting gives the path."""
+    beginning: bytes
+    """The first bytes of each such file; none for the lock file, which is empty."""
+    fields: frozenset[str] = frozenset()
+    """Where the file is a JSON object: what it has."""
+
+    def path(self, shard_dir: Path, table: str = "") -> Path:
+        """Where it is: several tables may share a directory."""
+        return shard_dir / self.name.format(table=in_file_names(table))
+
+    def is_in(self, path: Path) -> bool:
+        """Whether the file is of this kind, whole or broken off (a power cut may leave a part of it, or nothing)."""
+        with path.open("rb") as file:
+            start = file.read(len(self.beginning) or _LONGEST_PID)
+            if not self.beginning:
+                return not start or _PID_LINE.match(start) is not None
+            if start != self.beginning:
+                return self.beginning.startswith(start)
+            if not self.fields:
+                return True
+            try:
+                return self.fields <= set(json.loads(start + file.read()))
+            except ValueError:
+                return True
+
+
+LOCK = Kind("the lock file", ".etl.lock", b"")
+RUN = Kind("the file that names the run at work", ".etl-run.json", b'{"pid": ', frozenset({"pid", "started_at"}))
+STATUS = Kind("the status file", "{table}_status.json", b'{"table": "', frozenset({"table", "run_id", "outcome"}))
+VERIFICATION = Kind(
+    "the outcome of the last verification",
+    "{table}_verify.json",
+    b'{"outcome": "',
+    frozenset({"outcome", "finished_at", "differences"}),
+)
+REPORT = Kind(
+    "the report",
+    "report.html",
+    b'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="generator" content="shard-migrate">',
+)
+METRICS = Kind("the metrics file (METRICS_FILE)", "", b"# HELP shard_migrate_")
+_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, REPORT)
+OF_A_RUN = (LOCK, RUN, STATUS, METRICS)
+
+
+def check(settings: Settings, *written: Kind) -> None:
+    """Raises Refused unless each path has one use, and each file of these kinds that exists is ours. Writes nothing."""
+    check_uses(settings)
+    for kind in written:
+        check_is_ours(settings, kind)
+
+
+def check_uses(settings: Settings) -> None:
+    """Raises Refused where two of the source, the shards, what SQLite makes beside them and our files are one file.
+
+    Two paths are one file where they lead to one place or one inode, through links or not.
+    """
+    used: dict[object, str] = {}
+    real = cache(os.path.realpath)
+    manifest = Path(os.path.realpath(settings.SHARD_DIR / "manifest"))
+    uses = [
+        ("SOURCE_DB", settings.SOURCE_DB),
+        *((f"shard {shard}", _shard(settings, shard)) for shard in settings.shard_map.shards),
+    ]
+    for noun, path in (*_with_companions(uses), *((kind.noun, path) for kind, path in _paths(settings).items())):
+        for mark in _marks(path, real):
+            other = used.setdefault(mark, noun)
+            if other != noun:
+                raise Refused(
+                    f"{path}: expected one use of this file, found two: {other} and {noun}; choose another path"
+                )
+    source = Path(os.path.realpath(settings.SOURCE_DB))
+    if manifest in (source, source.parent):
+        raise Refused(
+            f"SOURCE_DB={settings.SOURCE_DB}: expected a file outside of SHARD_DIR/manifest, which has files of this "
+            "program; choose another SHARD_DIR"
+        )
+
+
+def _paths(settings: Settings) -> dict[Kind, Path]:
+    paths = {kind: kind.path(settings.SHARD_DIR, settings.TABLE_NAME) for kind in _IN_SHARD_DIR}
+    return paths if settings.METRICS_FILE is None else paths | {METRICS: settings.METRICS_FILE}
+
+
+def _shard(settings: Settings, shard: int) -> Path:
+    return shard_path(settings.SHARD_DIR, settings.TABLE_NAME, shard)
+
+
+def _with_companions(databases: list[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    for noun, path in databases:
+        yield noun, path
+        real = os.path.realpath(path) if _is_link(path) else path  # SQLite follows links before it names the others
+        yield from ((f"{noun}'s {suffix}", Path(f"{real}{suffix}")) for suffix in _COMPANIONS)
+
+
+def _marks(path: Path, real: Callable[[Path], str]) -> set[object]:
+    """What two paths of one file share: its place, with links followed and not, and its inode."""
+    place = f"{real(path.parent)}/{path.name}"
+    marks: set[object] = {place, real(path) if _is_link(path) else place}
+    with suppress(OSError):
+        found = path.stat()
+        marks.add((found.st_dev, found.st_ino))
+    return marks
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 - Path's own raises where a name is too long for a file
+
+
+def check_is_ours(settings: Settings, kind: Kind) -> None:
+    """Raises Refused where something stands in the place of such a file and is not one that this program wrote."""
+    path = _paths(settings).get(kind)
+    found = _foreign(kind, path) if path else ""
+    if found:
+        raise Refused(
+            f"{path}: expected {kind.noun} as this program writes it, or no file, found {found}; move it away, or "
+            "choose another path"
+        )
+
+
+def _foreign(kind: Kind, path: Path) -> str:
+    """What is at the path instead of a file of this kind; nothing where there is one, or no file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""  # nothing to replace; where it cannot be written either, the write says so
+    if not stat.S_ISREG(mode):
+        return "a directory" if stat.S_ISDIR(mode) else "something that is no regular file"
+    try:
+        return "" if kind.is_in(path) else "another file"
+    except FileNotFoundError:
+        return ""  # a run replaces it just now
+    except OSError as error:
+        return f"a file that cannot be read ({error.strerror})"
+
+
+def replace(path: Path, content: bytes | memoryview, *, mode: int = 0o600, durable: bool = False) -> None:
+    """Writes a new file beside the path and renames it: a reader sees the old file or the new one, whole.
+
+    The new file's name is its own, so no other file is opened, not even through a link. `durable`: a power cut does
+    not undo it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".etl-{os.getpid()}-", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        _sync_directory(path.parent)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes the new files that processes left in the directory when they were killed while they wrote."""
+    for path in directory.glob(".etl-*.tmp"):
+        match = _LEFTOVER.fullmatch(path.name)
+        # This process writes nothing there just now; in a container every run may have the same pid.
+        if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+            path.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,60 @@
+"""One run at a time for each SHARD_DIR: a lock that the kernel frees when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from etl.core.errors import AlreadyRunning, Refused
+from etl.runtime import files
+
+_WAIT_FOR_NAME_S = 0.5
+
+
+@contextmanager
+def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
+    """Holds SHARD_DIR while the block runs.
+
+    Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it; Refused where
+    SHARD_DIR cannot be written.
+    """
+    holder, path = files.RUN.path(shard_dir), files.LOCK.path(shard_dir)
+    lock = FileLock(path, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+        files.remove_leftovers(shard_dir)
+        files.replace(holder, json.dumps({"pid": os.getpid(), "started_at": started_at}).encode())
+    except Timeout:
+        if not path.exists():
+            raise Refused(f"SHARD_DIR={shard_dir}: no file can be made here; choose another directory") from None
+        raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
+    except OSError as error:
+        lock.release()
+        raise Refused(
+            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); mend that, or choose another"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _name_of(holder: Path) -> str:
+    """The run that holds the lock. It writes its name just after it has the lock: a dead run's may stand there yet."""
+    deadline = time.monotonic() + _WAIT_FOR_NAME_S
+    while time.monotonic() < deadline:
+        try:
+            run = json.loads(holder.read_text(encoding="utf-8"))
+            if psutil.pid_exists(run["pid"]):
+                return f"the run with pid {run['pid']}, started {run['started_at']},"
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        time.sleep(0.02)
+    return "another run"

@@ -1,0 +1,114 @@
+"""What a run says of itself: flat JSON lines in a file, readable lines on the console. Never a cell's value."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import psutil
+import pyarrow as pa
+from loguru import logger
+
+from etl.core.errors import EtlError, Refused
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+_CONSOLE_EVENTS = {  # and every warning
+    "plan",
+    "reindex",
+    "manifest",
+    "partial",
+    "progress",
+    "loaded",
+    "finished",
+    "mended",
+}
+
+logger.disable("etl")  # where nobody opened a log, as under a plan or in a notebook, events go nowhere
+
+
+def now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterator[Path]:
+    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; gives the file."""
+    path = log_dir / "logs" / f"{name}_{started:%Y%m%dT%H%M%S.%fZ}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("x", encoding="utf-8", errors="backslashreplace", buffering=1)
+    except OSError as error:
+        raise Refused(
+            f"{path}: the log cannot be written ({error.strerror}); set LOG_DIR to a writable directory"
+        ) from None
+    logger.remove()
+    logger.enable("etl")
+    sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
+    sinks.append(logger.add(_write_console, level="INFO", format="{message}", catch=False))
+    try:
+        yield path
+    finally:
+        for sink in sinks:
+            logger.remove(sink)
+        logger.disable("etl")
+        with suppress(OSError):  # a full disk has been reported by the write that met it
+            file.close()
+
+
+def event(name: str, level: str = "INFO", **fields: Any) -> None:
+    """Logs one event with its fields."""
+    logger.bind(fields=fields).log(level, name)
+
+
+def failure(error: BaseException) -> None:
+    """Logs an error that ends the run: its line and where it came from, but no text of foreign errors."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    line = str(error) if isinstance(error, EtlError) else type(error).__name__
+    event("error", "ERROR", error=line, traceback=frames)
+
+
+def collect_garbage() -> None:
+    """Frees what can be freed: Python's cycles and Arrow's unused pool. Then logs memory."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    memory("collected")
+
+
+def memory(name: str = "memory") -> None:
+    """Logs the process's resident memory and threads."""
+    process = psutil.Process()
+    with suppress(psutil.Error, OSError):  # short of open files, say: no reason to end a run
+        event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
+
+
+def _write_json(file: TextIO, message: Message) -> None:
+    record = message.record
+    line = {
+        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds"),
+        "level": record["level"].name,
+        "event": record["message"],
+        **record["extra"]["fields"],
+    }
+    try:
+        file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise EtlError(f"{file.name}: the log cannot be written ({error.strerror}); mend that and run again") from None
+
+
+def _write_console(message: Message) -> None:
+    record = message.record
+    if record["message"] not in _CONSOLE_EVENTS and record["level"].name != "WARNING":
+        return  # an error is the last line that the command prints
+    text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
+    with suppress(OSError):  # a console that is gone ends no run
+        print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)

@@ -1,0 +1,166 @@
+"""The settings: from the environment, over `.env`, over the defaults; every fault is reported at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv.parser import Binding, parse_stream
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from etl.core.errors import Refused
+from etl.core.model import MAX_ROWID, ShardMap
+
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # its warning of a bad line is our fault line
+
+
+def _names(text: object) -> object:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if isinstance(text, str) else text
+
+
+def _filled(text: object) -> object:
+    if isinstance(text, str) and (not text.strip() or "\0" in text):
+        raise ValueError("no path")
+    return text
+
+
+def _name(text: object) -> object:
+    if isinstance(text, str) and (not text or "\0" in text):
+        raise ValueError("no name")  # SQLite and the file system would take it for what stands before the zero byte
+    return text
+
+
+def _unset_if_empty(text: object) -> object:
+    return None if text == "" else text
+
+
+def _path_unless_empty(text: object) -> object:
+    return None if text == "" else _filled(text)
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+FilledPath = Annotated[Path, BeforeValidator(_filled)]
+
+
+def _setting(default: Any, meaning: str, expected: str, **bounds: Any) -> Any:
+    """A field with its line of the settings table and the words a fault uses for what was expected."""
+    chosen = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(**chosen, description=meaning, json_schema_extra={"expected": expected}, **bounds)
+
+
+class Settings(BaseSettings):
+    """One run's settings. The README's table, `.env.example` and this class are held together by a test."""
+
+    model_config = SettingsConfigDict(frozen=True, case_sensitive=True, extra="ignore")
+
+    SOURCE_DB: FilledPath = _setting(Path("clients.db"), "source SQLite file, opened read-only", "a path")
+    TABLE_NAME: Name = _setting("clients", "table to migrate", "a name")
+    SHARD_DIR: FilledPath = _setting(Path("/shards"), "where shards, ledger and manifest live", "a path")
+    LOG_DIR: FilledPath = _setting(Path("./tmp"), "JSON logs go to LOG_DIR/logs", "a path")
+    NUM_SHARDS: int = _setting(10, "hash shards", "a whole number from 1 to 4096", ge=1, le=4096)
+    RESERVED_SHARD: int = _setting(
+        10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
+    )
+    BATCH_SIZE: int = _setting(
+        25_000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000
+    )
+    READERS: int = _setting(
+        4,
+        "partitions read in parallel; a window is READERS × BATCH_SIZE rows",
+        "a whole number from 1 to 64",
+        ge=1,
+        le=64,
+    )
+    TOTAL_ROWS: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
+        None, "only a hint for progress; unset, progress goes by rowid", "a whole number from 1 up, or nothing", ge=1
+    )
+    GARB_COL_TICKER_MINUTES: float = _setting(
+        5,
+        "every so often: collect garbage, release Arrow's pool, log memory",
+        "a number of minutes above 0, at most 1440",
+        gt=0,
+        le=1440,
+    )
+    SHARD_KEY: Name = _setting("MOBILE_NUMBER", "column that decides the shard", "a name")
+    INDEX_COLUMNS: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = _setting(
+        ("INN", "MOBILE_NUMBER", "SNILS", "ИНН", "СНИЛС"),
+        "indexed on every shard where the column exists, as `idx_<table>_<column>`",
+        "names with commas between them, or nothing",
+    )
+    COPY_INDEXES: bool = _setting(True, "also recreate the source table's own indexes", "true or false")
+    WRITERS: int = _setting(lambda: os.cpu_count() or 1, "writer threads", "a whole number from 1 to 256", ge=1, le=256)
+    ENGINE: Literal["local"] = _setting(
+        "local", "where the work is done: `local`, threads of one process", "local, the only engine of this version"
+    )
+
+    METRICS_FILE: Annotated[Path | None, BeforeValidator(_path_unless_empty)] = _setting(
+        None, "metrics in Prometheus' text format go here, during and after a run", "a path, or nothing"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls it with these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment comes in as a mapping (`init_settings`), so that it is read once and tests pass a dict."""
+        return init_settings, dotenv_settings
+
+    @property
+    def shard_map(self) -> ShardMap:
+        """Which shards there are."""
+        return ShardMap(self.NUM_SHARDS, self.RESERVED_SHARD)
+
+
+def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """The settings from `environ` over `env_file` (which may be missing) over the defaults.
+
+    Raises Refused with one line for each fault: name, value, what was expected.
+    """
+    given = {name: environ[name] for name in Settings.model_fields if name in environ}
+    faults = _unreadable_lines(env_file) if env_file and env_file.is_file() else []
+    try:
+        settings = Settings(_env_file=env_file, _env_file_encoding="utf-8", **given)  # type: ignore[call-arg,arg-type]  # options of the base class; text, to be parsed
+    except ValidationError as error:
+        faults += [_fault(str(fault["loc"][0]), fault["input"]) for fault in error.errors()]
+    if faults:
+        raise Refused(*faults)
+    return settings
+
+
+def _fault(name: str, value: object) -> str:
+    extra = Settings.model_fields[name].json_schema_extra
+    expected = extra["expected"] if isinstance(extra, dict) else ""
+    return f"{name}={value!r}: expected {expected}"
+
+
+def _unreadable_lines(env_file: Path) -> list[str]:
+    """A fault for each line that is not NAME=value; its text stays out of the message, for it may be a secret."""
+    try:
+        with env_file.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(
+            f"{env_file}: expected UTF-8 lines of NAME=value; cannot read it ({type(error).__name__})"
+        ) from None
+    places = [(f"{env_file}, line {binding.original.line}", binding) for binding in bindings]
+    return [
+        *(f"{place}: expected NAME=value" for place, line in places if line.error or (line.key and line.value is None)),
+        *(
+            f"{place}: expected a value as it is; ${{…}} is not filled in here"
+            for place, line in places
+            if _fills(line)
+        ),
+    ]
+
+
+def _fills(line: Binding) -> bool:
+    """Whether python-dotenv would put another variable into the value."""
+    return line.key in Settings.model_fields and "${" in (line.value or "")

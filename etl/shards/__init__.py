@@ -1,0 +1,1 @@
+"""Shard files: what they hold, and how they are written."""

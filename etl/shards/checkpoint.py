@@ -1,0 +1,136 @@
+"""Taking stock: what the shards hold, by their own ledgers, and what is left to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from etl.core import ranges
+from etl.core.model import Index, LedgerLine, RowidRange
+from etl.shards.shard import FirstLine, Found, Shard
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Each(Protocol):
+    """Does a work on each item, several at a time, and gives the results in order."""
+
+    def __call__(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
+        """Raises the first error."""
+        ...
+
+
+def one_by_one(work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
+    """Does a work on each item in turn, where nobody waits for it."""
+    return [work(item) for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What there is when a run begins. Sequences are by slot."""
+
+    found: Sequence[Found | None]
+    """None where a shard has no file yet."""
+    lines: Sequence[Sequence[LedgerLine]]
+    """Windows that not every shard has."""
+    done: ranges.Coverage
+    """The windows that every shard has."""
+    backlog: ranges.Backlog
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to load and every shard serves."""
+        return self.backlog.is_nothing and self.is_finished
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every shard has its indexes and serves."""
+        return all(each is not None and each.finished for each in self.found)
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Each shard's rows."""
+        return [each.rows if each else 0 for each in self.found]
+
+    @property
+    def rows_before(self) -> dict[RowidRange, dict[int, int]]:
+        """The windows that lost shards lack: window → slot of another shard → rows that it has."""
+        rows: dict[RowidRange, dict[int, int]] = {window: {} for window in self.backlog.lost}
+        for slot, lines in enumerate(self.lines):
+            for line in lines:
+                if line.window in rows:
+                    rows[line.window][slot] = line.rows
+        return rows
+
+    @property
+    def unproved(self) -> dict[int, str | None]:
+        """The slots of shards that were filled after the others, or are to be now: slot → when that began.
+
+        Their rows are the source's of a later moment, so a row whose key changed between may be in two shards or in
+        none: only a verification can tell.
+        """
+        lost: dict[int, str | None] = dict.fromkeys(
+            sorted({slot for slots in self.backlog.lost.values() for slot in slots})
+        )
+        return later([each.first_line if each else None for each in self.found]) | lost
+
+    @property
+    def growth(self) -> float:
+        """How many rowids there are to do for each that is done."""
+        span = sum(piece.span for piece in self.done)
+        return self.backlog.span / span if span else math.inf
+
+
+def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[Index], each: Each) -> Checkpoint:
+    """Looks at every shard; writes nothing. Raises Refused where a file is not ours or of other settings."""
+    found = each(lambda shard: shard.find(indexes), shards)
+    coverages = [here.coverage if here else () for here in found]
+    done = ranges.common(coverages)
+    lines: list[list[LedgerLine]] = [[] for _ in shards]
+    if len(set(coverages)) > 1:
+        pairs = zip(shards, found, strict=True)
+        lines = each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], pairs)
+    partial, lost = _incomplete(found, coverages, lines)
+    return Checkpoint(found, lines, done, ranges.backlog(rowids, done, partial=partial, lost=lost))
+
+
+def later(first_lines: Sequence[FirstLine | None]) -> dict[int, str | None]:
+    """The slots whose ledger begins with a later run than the earliest: slot → when that line was committed."""
+    earliest = min((line.run_id for line in first_lines if line), default="")
+    return {slot: line.committed_at for slot, line in enumerate(first_lines) if line and line.run_id > earliest}
+
+
+def without_proof(unproved: Mapping[int, str | None], proved_at: str | None) -> list[int]:
+    """Those of the slots that were filled after `proved_at` (ISO 8601 in UTC, as are the moments), or are yet to be."""
+    return [slot for slot, since in unproved.items() if not (since and proved_at and since < proved_at)]
+
+
+def _incomplete(
+    found: Sequence[Found | None], coverages: Sequence[ranges.Coverage], lines: Sequence[Sequence[LedgerLine]]
+) -> tuple[list[RowidRange], dict[RowidRange, frozenset[int]]]:
+    """The windows that only some shards have: those that a killed run left, and those that lost shards lack."""
+    partial: list[RowidRange] = []
+    lost: dict[RowidRange, frozenset[int]] = {}
+    latest_run: dict[RowidRange, str] = {}
+    for line in (line for slot in lines for line in slot):
+        latest_run[line.window] = max(line.run_id, latest_run.get(line.window, ""))
+    some_shard_serves = any(each is not None and each.serves for each in found)
+
+    def was_lost(slot: int, window: RowidRange) -> bool:
+        """Whether the shard was made, or is to be made, after a run had completed the window.
+
+        Before any shard serves every window must be complete. A run discards partial windows before it commits one.
+        """
+        first_line = found_slot.first_line if (found_slot := found[slot]) else None
+        return some_shard_serves if first_line is None else first_line.run_id > latest_run[window]
+
+    for window in sorted(latest_run):
+        slots = frozenset(slot for slot, coverage in enumerate(coverages) if not ranges.covers(coverage, window))
+        if all(was_lost(slot, window) for slot in slots):
+            lost[window] = slots
+        else:
+            partial.append(window)
+    return partial, lost

@@ -1,0 +1,69 @@
+"""The shards of one run: a file for each slot, and what each must be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from etl.core.errors import Refused
+from etl.core.model import Identity, Index, ShardMap, Table
+from etl.core.routing import shard_path
+from etl.runtime.settings import Settings
+from etl.shards.manifest import Manifest
+from etl.shards.shard import Shard
+from etl.sqlite import sql
+
+AnyShard = TypeVar("AnyShard", bound=Shard)
+_MAX_NAME_BYTES = 255 - len("-journal")
+_MAX_PATH_BYTES = 500
+"""SQLite's own limit is 512, with -journal at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All shards of a table, and what is common to them."""
+
+    shards: Sequence[Shard]
+    """By slot."""
+    map: ShardMap
+    indexes: Sequence[Index]
+    """Those that every finished shard has."""
+    manifest: Manifest
+
+
+def of(settings: Settings, table: Table) -> Fleet:
+    """The fleet of these settings; nothing is opened. Raises Refused where a shard could not have its name."""
+    indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+    manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
+    return Fleet(shards(settings, table), settings.shard_map, indexes, manifest)
+
+
+def shards(settings: Settings, table: Table) -> list[Shard]:
+    """The shards by slot; nothing is opened. Raises Refused where one could not have its name."""
+    return shards_as(Shard, settings, table)
+
+
+def shards_as(kind: type[AnyShard], settings: Settings, table: Table) -> list[AnyShard]:
+    """The same, each of that kind."""
+    fleet = []
+    for number in settings.shard_map.shards:
+        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+        if len(os.fsencode(path.name)) > _MAX_NAME_BYTES or len(os.fsencode(path.absolute())) > _MAX_PATH_BYTES:
+            raise Refused(
+                f"{path}: a shard's name may have {_MAX_NAME_BYTES} bytes and its path {_MAX_PATH_BYTES}; choose a "
+                "shorter SHARD_DIR, or rename the table"
+            )
+        identity = Identity(
+            source=str(settings.SOURCE_DB.resolve()),
+            source_table=table.name,
+            ddl_sha256=hashlib.sha256(table.ddl.encode("utf-8", "surrogateescape")).hexdigest(),
+            shard_key=table.key.name,
+            num_shards=settings.NUM_SHARDS,
+            reserved_shard=settings.RESERVED_SHARD,
+            shard=number,
+        )
+        fleet.append(kind(path, table, identity))
+    return fleet

@@ -1,0 +1,1 @@
+"""The source's table: its schema, and its rows as frames."""

@@ -1,0 +1,1 @@
+"""The drivers of SQLite and their rules, each in one place."""

@@ -1,0 +1,148 @@
+"""A connection to one shard file through ADBC: statements, PRAGMAs, and errors that name the file.
+
+In this process a shard belongs to ADBC's SQLite alone, one thread at a time, and is closed before anything else
+reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import adbc_driver_manager
+import adbc_driver_sqlite.dbapi
+import pyarrow as pa
+
+from etl.core.errors import EtlError
+from etl.core.model import Table
+from etl.sqlite import sql
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+class Connection:
+    """One open shard file; creates the file where there is none."""
+
+    def __init__(self, path: Path, *, cache_kib: int, uri: str | None = None) -> None:
+        """Opens `uri` where one is given, which names the file in SQLite's own way."""
+        self.path = path
+        with self._errors("open"):
+            # Autocommit, and BEGIN by hand: the driver's own transactions cannot be IMMEDIATE.
+            self._connection = adbc_driver_sqlite.dbapi.connect(uri or str(path.absolute()), autocommit=True)
+        self._cursors: dict[str, Any] = {}
+        self._cursor = self._connection.cursor()
+        try:
+            self.pragma("busy_timeout", BUSY_TIMEOUT_MS)
+            self.pragma("cache_size", -cache_kib)
+            self.pragma("synchronous", "FULL")
+            self.pragma("foreign_keys", "OFF")  # a referenced table stays in the source
+            self.pragma(
+                "ignore_check_constraints", "ON"
+            )  # a row that the source holds arrives, whatever its CHECK says
+        except BaseException:
+            self.close()
+            raise
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Runs one statement; its rows (integers and text only: the driver rounds reals it reads)."""
+        with self._errors(statement.split(maxsplit=2)[0]):
+            self._cursor.execute(statement)
+            return list(self._cursor.fetchall())
+
+    def fetch(self, statement: str) -> pa.Table:
+        """The statement's rows as Arrow, where there may be many (integers and text only, as above)."""
+        with self._errors(statement.split(maxsplit=2)[0]):
+            self._cursor.execute(statement)
+            return self._cursor.fetch_arrow_table()
+
+    def executemany(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
+        """Runs the statement for each row of an Arrow table, straight from its buffers, outside the GIL."""
+        with self._errors("INSERT"):
+            cursor = self._cursors.get(statement)
+            if cursor is None:  # a cursor keeps its last statement prepared
+                cursor = self._cursors[statement] = self._connection.cursor()
+            cursor.executemany(statement, rows)
+
+    def changes(self) -> int:
+        """How many rows this connection has inserted, updated and deleted so far; triggers' changes count too."""
+        # The driver's own row count is the number of rows handed over, whatever became of them.
+        return int(self.execute("SELECT total_changes()")[0][0])
+
+    def pragma(self, name: str, value: int | str | None = None) -> Any:
+        """Sets a PRAGMA, or asks it; what it answers, if anything."""
+        rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
+        return rows[0][0] if rows else None
+
+    def replace_ddl(self, table: Table, ddl: str) -> None:
+        """Goes by another CREATE text of the table, within a transaction that does not commit it.
+
+        SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK alone.
+        """
+        self.pragma("writable_schema", "ON")
+        self.execute(sql.replace_ddl(table, ddl))
+        self.pragma("writable_schema", "RESET")  # reads the schema again, as this transaction has it
+
+    def close(self) -> None:
+        """Closes cursors, then the connection; an open transaction is rolled back."""
+        for cursor in (*self._cursors.values(), self._cursor):
+            cursor.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _errors(self, doing: str) -> _Errors:
+        return _Errors(self.path, doing)
+
+
+def sqlite_version() -> str:
+    """The version of the SQLite that writes and checks the shards."""
+    with Connection(Path(":memory:"), cache_kib=1, uri=":memory:") as connection:
+        return str(connection.execute("SELECT sqlite_version()")[0][0])
+
+
+class _Errors:
+    """Turns a driver's error into one line with the file; SQLite's messages hold names, never values."""
+
+    def __init__(self, path: Path, doing: str) -> None:
+        self._path = path
+        self._doing = doing
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, adbc_driver_manager.Error):
+            reason = str(error).splitlines()[0].replace(str(self._path.absolute()), "the file")
+            raise ShardError(f"{self._path}: {self._doing} failed ({reason}); {_next_step(reason)}") from None
+
+
+class ShardError(EtlError):
+    """A shard file could not be read or written; caught where a file that is no database at all is expected."""
+
+
+_NEXT_STEPS = {
+    "database or disk is full": "free some disk space and run again",
+    "disk I/O error": "look at the disk and the kernel's log, and run again",
+    "is locked": "close the program that holds it and run again",
+    "database disk image is malformed": "move the file away; the next run rebuilds this shard",
+    "file is not a database": "move the file away; the next run rebuilds this shard",
+    "attempt to write a readonly database": "make the file and its directory writable and run again",
+    "UNIQUE constraint failed": (
+        "a row of the shard is in the way that the source has no longer or has otherwise; run python -m etl.verify "
+        "--repair without --since and --sample, then run again"
+    ),
+    "unable to open database file": "make the file and its directory writable and run again",
+    "failed to open": "make the file and its directory writable and run again",
+}
+"""By SQLite's own phrases (sqlite3ErrStr in its main.c): a single word may as well be part of a name."""
+
+
+def _next_step(reason: str) -> str:
+    for phrase, step in _NEXT_STEPS.items():
+        if phrase in reason:
+            return step
+    return "mend the cause and run again; the shard is as its last commit left it"

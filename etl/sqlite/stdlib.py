@@ -1,0 +1,100 @@
+"""Files opened through the standard library's SQLite: read-only, for a look, and closed before another copy opens them.
+
+The process holds three copies of SQLite (this one, connectorx's and ADBC's), and POSIX file locks belong to a process:
+a copy that closes a file drops the locks of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote as url_quote
+
+from etl.core.errors import EtlError, Refused
+
+BUSY_TIMEOUT_S = 5.0
+_OF_THE_APPLICATION = ("no such collation sequence", "no such function", "unknown function")
+
+
+def read_only_uri(path: Path) -> str:
+    """The file as SQLite's URI that can neither write nor create it."""
+    return "file:" + url_quote(os.fsencode(path.absolute())) + "?mode=ro"
+
+
+@contextmanager
+def source(path: Path) -> Iterator[sqlite3.Connection]:
+    """The source for a look at it, not while another SQLite has it open; its errors become one line each.
+
+    Raises Refused where there is no such file, or no sound database in it; EtlError where it cannot be read now.
+    """
+    found = _what_is_at(path)
+    if found:
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite file, found {found}; set SOURCE_DB")
+    try:
+        with closing(connect(path)) as database:
+            yield database
+    except sqlite3.OperationalError as error:
+        if str(error).startswith("Could not decode"):  # and goes on with the text
+            raise damaged(path, "a name that is no UTF-8") from None
+        if str(error).startswith(_OF_THE_APPLICATION):
+            raise Refused(
+                f"SOURCE_DB={path}: expected a table whose CREATE statements work in any SQLite, found one that needs "
+                f"what only its application has ({error}); migrate a copy of the table without it"
+            ) from error
+        raise EtlError(
+            f"SOURCE_DB={path}: cannot be read now ({error}); check its permissions; if a program is writing to it, "
+            "run again later; after a crash of its writer, open it once with the sqlite3 shell so that it recovers"
+        ) from error
+    except UnicodeDecodeError:
+        raise damaged(path, "a name that is no UTF-8") from None
+    except sqlite3.DatabaseError as error:
+        if "malformed" in str(error):  # of a malformed schema SQLite quotes what may be a piece of any page
+            raise damaged(path, str(error).partition(" (")[0]) from None
+        raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
+
+
+def damaged(path: Path, found: str) -> Refused:
+    """The refusal of a source in which something is damaged."""
+    return Refused(
+        f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
+        "restore the file, or save what .recover of the sqlite3 shell can"
+    )
+
+
+@contextmanager
+def shard(path: Path) -> Iterator[sqlite3.Connection]:
+    """The shard, open for reading while the block runs; SQLite's errors become one line with the file."""
+    try:
+        with closing(connect(path)) as database:
+            yield database
+    except sqlite3.OperationalError as error:
+        raise EtlError(
+            f"{path}: cannot be read now ({error}); make it readable and its directory writable for you (SQLite keeps "
+            "its -shm file there), then try again"
+        ) from None
+    except sqlite3.DatabaseError as error:
+        raise EtlError(
+            f"{path}: expected a shard, found no database ({error}); move it away and migrate again"
+        ) from None
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that can neither write nor create the file."""
+    return sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)
+
+
+def _what_is_at(path: Path) -> str:
+    """What stands in a file's place; nothing where it is a file."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        return "no file of that name"
+    except OSError as error:
+        return f"none that can be looked at ({error.strerror})"
+    if stat.S_ISREG(kind):
+        return ""
+    return "a directory" if stat.S_ISDIR(kind) else "something that is no regular file"

@@ -1,0 +1,1 @@
+"""Progress, its files, metrics, and what stands where."""
