@@ -15,6 +15,7 @@ import connectorx
 import pytest
 
 from etl.runtime import limits
+from etl.sqlite import sql
 from tests.completeness import faults_of
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate
 
@@ -106,11 +107,11 @@ class PanicException(BaseException):
 
 
 def panicking(real: Any, most_rows: int) -> Any:
-    """read_sql that can hold so many rows; sizes, and the three rows that come with each query, always fit."""
+    """read_sql that can hold so many rows; sizes, and the leading rows of each query, always fit."""
 
     def read_sql(uri: str, queries: Sequence[str], **options: Any) -> Any:
         table = real(uri, queries, **options)
-        if "octet_length" not in queries[0] and len(table) - 3 * len(queries) > most_rows:
+        if "octet_length" not in queries[0] and len(table) - sql.LEADING_ROWS * len(queries) > most_rows:
             raise PanicException("byte array offset overflow")
         return table
 
