@@ -58,7 +58,7 @@ class ReadType(Enum):
     REAL = "real"
     TEXT = "text"
     BLOB = "blob"
-    VARIANT = "exact"
+    VARIANT = "variant"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class View(Enum):
     """A NUMERIC column's integers and reals as reals: SQLite itself stores 5.0 as 5 there."""
     TEXT = "text"
     BLOB = "blob"
-    VARIANT = "exact"
+    VARIANT = "variant"
     """A struct of storage_class, integer, real and bytes, one of the last three filled; null for NULL."""
 
     @property

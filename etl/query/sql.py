@@ -18,7 +18,7 @@ def scan_cells(column: str, kind: str) -> dict[str, str]:
     the pin refuses. In `exact`, four result columns carry any cell.
     """
     cell = cell_of(column)
-    if kind == "exact":
+    if kind == "variant":
         return dict(zip(exact_cells(cell), ("0", "0", "0.0", "x''"), strict=True))
     if kind == "number":
         is_exact = f"{cell} BETWEEN {-MOST_EXACT_REAL} AND {MOST_EXACT_REAL}"

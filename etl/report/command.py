@@ -60,7 +60,7 @@ def make(settings: Settings) -> Path:
 
 def notebook() -> Path:
     """The notebook's file: in the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     installed = here / "notebooks" / _NOTEBOOK
     return installed if installed.is_file() else here.parent / "notebooks" / _NOTEBOOK
 
@@ -73,7 +73,7 @@ def _executed(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
     from nbformat import reads  # noqa: PLC0415
 
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="etl-report-") as scratch:
         if len(os.fsencode(scratch)) > _MOST_PATH_BYTES:
             raise Refused(f"TMPDIR={tempfile.gettempdir()}: too long a path for a socket; set a shorter one")

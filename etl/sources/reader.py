@@ -71,7 +71,8 @@ class Source:
             if self.read_types.width > MAX_RESULT_COLUMNS:
                 raise self._error(
                     f"carrying every cell as it is takes {self.read_types.width} result columns (one for the rowid, "
-                    f"four for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
+                    f"four for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the "
+                    "table"
                 )
             try:
                 return self._checked(_in_rowid_order(self._query_in_halves(batch.partitions)))

@@ -21,7 +21,7 @@ class Variant(StrEnum):
     """`strict`: every cell is of its column's declared class. `exact`: in 3 of the 12 columns classes are mixed."""
 
     STRICT = "strict"
-    VARIANT = "exact"
+    VARIANT = "variant"
 
 
 _TABLE = """CREATE TABLE IF NOT EXISTS clients (

@@ -72,7 +72,7 @@ def _columns(forecast: Forecast) -> RichTable:
     columns = forecast.columns
     title = None
     if len(columns) > _MOST_COLUMNS:
-        columns = [each for each in columns if each.read_type == "exact"][:_MOST_COLUMNS]
+        columns = [each for each in columns if each.read_type == "variant"][:_MOST_COLUMNS]
         title = f"{len(columns)} of {len(forecast.columns)} columns that travel the exact way; --json has all"
     table = RichTable(title=title)
     for name in ("column", "lane", "why", "storage classes"):

@@ -71,7 +71,7 @@ def fill(place: Workplace, declared: str, cells: Sequence[str], late: str, encod
     )
 
 
-def lane_of_c(place: Workplace) -> ReadType:
+def read_type_of_c(place: Workplace) -> ReadType:
     table, _ = schema.look(place.source, "clients", "k")
     return first_read_types(table).types[1]
 
@@ -80,12 +80,12 @@ def widened(frame: pl.DataFrame) -> set[str]:
     return {name for names in frame["widened"] for name in names}
 
 
-@pytest.mark.parametrize(("declared", "cells", "late", "lane", "widens"), COLUMNS)
-def test_a_column_starts_in_its_lane_and_widens_when_a_cell_asks_for_it(
+@pytest.mark.parametrize(("declared", "cells", "late", "read_type", "widens"), COLUMNS)
+def test_a_column_starts_in_its_read_type_and_widens_when_a_cell_asks_for_it(
     *, workplace: Workplace, declared: str, cells: Sequence[str], late: str, read_type: ReadType, widens: bool
 ) -> None:
     fill(workplace, declared, cells, late)
-    assert lane_of_c(workplace) is read_type
+    assert read_type_of_c(workplace) is read_type
     environ = workplace.environ(BATCH_SIZE=500)
     assert migrate(environ) == 0
     assert differences(environ) == []
@@ -95,7 +95,7 @@ def test_a_column_starts_in_its_lane_and_widens_when_a_cell_asks_for_it(
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
 def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, encoding: str) -> None:
     fill(workplace, "TEXT", ["'a'"], "x'00'", encoding)
-    assert lane_of_c(workplace) is VARIANT
+    assert read_type_of_c(workplace) is VARIANT
     environ = workplace.environ()
     assert migrate(environ) == 0
     assert differences(environ) == []

@@ -15,7 +15,7 @@ from tests.workplace import REPOSITORY, Workplace
 ROWS = 700
 RUNNER = """
 import contextlib, io, json, os, sys
-from etl import migrate
+from etl.migrate import command as migrate
 print(os.getpid(), flush=True)
 for line in sys.stdin:  # a start at the word of the test: imports would set the two apart
     with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):

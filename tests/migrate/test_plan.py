@@ -14,7 +14,7 @@ from etl.runtime import settings
 from tests.commands import everything, ran
 from tests.completeness import manifest
 from tests.faults import hang, start, struck
-from tests.test_stop import await_line
+from tests.system.test_stop import await_line
 from tests.workplace import Outcome, Workplace, finished, migrate, shard_files
 
 ROWS = 2_000
@@ -144,7 +144,7 @@ def test_what_rules_a_run_out_rules_its_plan_out(workplace: Workplace, changes: 
     assert everything(workplace) == before
 
 
-def test_lanes_follow_a_census_spread_over_the_whole_table(workplace: Workplace) -> None:
+def test_read_types_follow_a_sample_spread_over_the_whole_table(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, plain INTEGER, late INTEGER, d DATE, n NUMERIC, any)",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
@@ -152,12 +152,12 @@ def test_lanes_follow_a_census_spread_over_the_whole_table(workplace: Workplace)
         "CASE i % 2 WHEN 0 THEN i ELSE i + 0.5 END, x'00' FROM n",
     )
     columns = {each["name"]: each for each in forecast(workplace.environ())["columns"]}
-    assert {name: each["lane"] for name, each in columns.items()} == {
+    assert {name: each["read_type"] for name, each in columns.items()} == {
         "k": "text",
         "plain": "integer",
-        "late": "exact",
+        "late": "variant",
         "d": "text",
-        "n": "exact",
+        "n": "variant",
         "any": "blob",
     }
     assert columns["late"]["classes"] == pytest.approx({"integer": 0.75, "text": 0.25}, abs=0.01)

@@ -27,8 +27,8 @@ from tests.completeness import faults_of
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, spoil
 from tests.faults import Point, kill
 from tests.oracle import opened, quoted
+from tests.system.test_privacy import MARKER, fill, traces
 from tests.tables import Table, tables
-from tests.test_privacy import MARKER, fill, traces
 from tests.verifier import Verifier, command, migrated_table
 from tests.workplace import REPOSITORY, Outcome, Workplace, differences, error_line, migrate, shard_files, snapshot
 
@@ -309,7 +309,7 @@ def test_to_force_without_a_repair_is_a_usage_error(workplace: Workplace, migrat
 def struck(environ: Environ, name: str, n: int) -> Outcome:
     """A repair in a process of its own, killed at the Nth pass of the point."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.test_repair", name, str(n)],
+        [sys.executable, "-m", "tests.verify.test_repair", name, str(n)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
         capture_output=True,
         text=True,

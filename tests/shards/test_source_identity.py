@@ -12,7 +12,7 @@ import pytest
 from etl.status import command as status
 from etl.verify.command import run as verify
 from tests.faults import FORCED
-from tests.test_identity import assert_stopped
+from tests.shards.test_identity import assert_stopped
 from tests.workplace import Workplace, differences, error_line, migrate, shard_files, snapshot
 
 ROWS = 500

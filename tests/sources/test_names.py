@@ -51,7 +51,9 @@ STORED = {  # what a column of each affinity makes of '1', 1.5 and 1
     ("real", "real", "real"): {Affinity.REAL},
 }
 
-declared_types = st.sampled_from(LOOKALIKES) | st.lists(st.sampled_from([*PIECES, " "]), max_size=6).map("".join)
+declared_types = st.sampled_from(LOOKALIKES) | st.lists(st.sampled_from([*PIECES, " "]), max_size=6).map(
+    lambda pieces: "".join(pieces).strip()
+)
 
 
 def stored(declared: str) -> set[Affinity]:

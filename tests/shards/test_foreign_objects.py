@@ -12,8 +12,8 @@ from etl.verify.command import run
 from etl.verify.scope import Scope
 from tests.completeness import faults_of
 from tests.damage import DAMAGES, ROWS, home, spoil
+from tests.migrate.test_plan import forecast
 from tests.oracle import opened
-from tests.test_planned import forecast
 from tests.verifier import Verifier
 from tests.workplace import Workplace, error_line, migrate, shard_files
 

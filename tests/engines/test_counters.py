@@ -32,8 +32,9 @@ FSYNCS_PER_FILE = 2
 STRACE = ["strace", "-f", "-c", "-U", "name,calls"]
 PATIENT_RUN = """
 import math, os, sys
-from etl import budget, migrate
-budget.TRANSACTION_S = math.inf
+from etl.migrate import command as migrate
+from etl.runtime import limits
+limits.TRANSACTION_S = math.inf
 sys.exit(migrate.run(os.environ))
 """
 

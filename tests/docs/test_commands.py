@@ -1,7 +1,6 @@
 """The commands: one list of them, an example in each --help, a version, and completion in a shell."""
 
 import os
-import pkgutil
 import re
 import subprocess
 import sys
@@ -11,20 +10,17 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl.__main__ import COMMANDS
+from etl.__main__ import COMMANDS, module_of
 from etl.runtime import settings
 from tests.commands import ran
 from tests.workplace import REPOSITORY, Workplace, migrate
 
 
 def test_every_module_that_is_a_command_is_in_the_list() -> None:
-    sources = {
-        module.name: Path(etl.__path__[0]) / f"{module.name}.py"
-        for module in pkgutil.iter_modules(etl.__path__)
-        if not module.ispkg
-    }
-    commands = {name for name, path in sources.items() if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
-    assert commands - {"__main__"} == set(COMMANDS)
+    root = Path(etl.__path__[0])
+    packages = {path.parent.name for path in root.glob("*/__main__.py")}
+    modules = {path.stem for path in root.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    assert packages | modules - {"__main__"} == set(COMMANDS)
 
 
 def test_alone_it_lists_the_commands_with_a_line_each(workplace: Workplace) -> None:
@@ -52,7 +48,7 @@ def test_the_example_of_each_command_does_its_work(workplace: Workplace, name: s
     indexes = settings.Settings.model_fields["INDEX_COLUMNS"].default
     environ = workplace.environ(SHARD_KEY="MOBILE_NUMBER", INDEX_COLUMNS=",".join(indexes))
     assert migrate(environ | {"SOURCE_DB": str(workplace.root / "clients.db")}) == 0
-    example = re.search(r"Example: (.+)", import_module(f"etl.{name}").main.__doc__)
+    example = re.search(r"Example: (.+)", import_module(module_of(name)).main.__doc__)
     assert example is not None
     given = {"NUM_SHARDS": "3", "RESERVED_SHARD": "3", "PYTHONPATH": str(REPOSITORY)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

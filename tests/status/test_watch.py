@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.test_log import events
+from tests.runtime.test_log import events
 from tests.workplace import REPOSITORY, Workplace, migrate, shard_files
 
 ROWS = 600_000
