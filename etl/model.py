@@ -139,6 +139,8 @@ class Batch:
     """Ascending and disjoint; each is one query. Together they cover the windows."""
     lacking: frozenset[int] | None = None
     """The slots that still need these windows; None means all."""
+    bytes: int = 0
+    """What its rows take in memory, as weighed before they are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from queue import Empty, Full, SimpleQueue
 
 from etl import budget
 from etl.books import Books
-from etl.model import ShardMap
+from etl.model import Batch, ShardMap
 from etl.reader import WindowRead, read_all
 from etl.shard import Shard
 from etl.source import Source
@@ -18,6 +18,40 @@ from etl.transaction import Transaction
 from etl.writer import Committed, Routed, Writer
 
 _TICK_S = 0.2
+
+
+class _InFlight:
+    """The batches that have been read, or are being read, and that some writer has not yet taken."""
+
+    def __init__(self, *, writers: int) -> None:
+        self._writers = writers
+        self._left: dict[Batch, int] = {}
+        """How many writers each batch still waits for."""
+        self._changed = threading.Condition()
+        self._is_over = False
+
+    def admit(self, batch: Batch) -> None:
+        """Returns when the batch fits in beside the others, or is alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self._has_room(batch.bytes))
+            self._left[batch] = self._writers
+
+    def taken(self, batch: Batch) -> None:
+        """Told by each writer once."""
+        with self._changed:
+            self._left[batch] -= 1
+            if not self._left[batch]:
+                del self._left[batch]
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Nobody waits any more: a writer that failed takes nothing."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _has_room(self, batch_bytes: int) -> bool:
+        return not self._left or sum(batch.bytes for batch in self._left) + batch_bytes <= budget.IN_FLIGHT_BYTES
 
 
 def load(
@@ -39,7 +73,9 @@ def load(
     """
     events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
-    crew = _crew(shards, run_id=run_id, writers=writers, indexed=indexed, report=events.put)
+    count = min(writers, len(shards))
+    in_flight = _InFlight(writers=count)
+    crew = _crew(shards, run_id=run_id, count=count, indexed=indexed, report=events.put, taken=in_flight.taken)
 
     def hand_over(routed: Routed) -> bool:
         for writer in crew:
@@ -49,7 +85,7 @@ def load(
     def read() -> None:
         try:
             if not stop.is_set():
-                read_all(source, survey, shard_map, report=events.put, hand_over=hand_over)
+                read_all(source, survey, shard_map, admit=in_flight.admit, report=events.put, hand_over=hand_over)
         finally:
             for writer in crew:
                 _put(writer, None)
@@ -59,6 +95,7 @@ def load(
             work()
         except BaseException as error:  # noqa: BLE001 - it is raised again below, in the calling thread
             errors.put(error)
+            in_flight.end()
         events.put(None)  # wakes the calling thread
 
     works: list[Callable[[], None]] = [read, *(writer.run for writer in crew)]
@@ -79,6 +116,7 @@ def load(
             continue
         except BaseException as error:  # noqa: BLE001 - as above; the threads end before it is raised
             errors.put(error)
+            in_flight.end()
     for thread in threads:
         thread.join()
     if errors.empty():
@@ -88,14 +126,19 @@ def load(
 
 
 def _crew(
-    shards: Sequence[Shard], *, run_id: str, writers: int, indexed: bool, report: Callable[[Committed], None]
+    shards: Sequence[Shard],
+    *,
+    run_id: str,
+    count: int,
+    indexed: bool,
+    report: Callable[[Committed], None],
+    taken: Callable[[Batch], None],
 ) -> list[Writer]:
     """The writers: shard at slot s belongs to writer s mod their number.
 
     Rows that come in any order touch nearly every page of an index: shards with indexes are written one after the
     other, each with all the cache that there is and as many rows as may be held.
     """
-    count = min(writers, len(shards))
     max_open = 1 if indexed else max(1, budget.max_open_shards() // count)
     hold_rows = math.inf if indexed else budget.ROWS_PER_SHARD * len(shards)
     cache_kib = budget.cache_kib(min(len(shards), max_open * count), indexed=indexed)
@@ -106,6 +149,7 @@ def _crew(
             hold_rows=hold_rows,
             max_open=max_open,
             report=report,
+            taken=taken,
         )
         for number in range(count)
     ]

@@ -8,7 +8,6 @@ from etl.lanes import ROWID, TAGS, Lanes
 from etl.model import Column, Index, Lane, RowidRange, Table, folded
 
 PINS = {Lane.INTEGER: "0", Lane.REAL: "0.0", Lane.TEXT: "''", Lane.BLOB: "x''"}
-SAMPLED_TOGETHER = 1_000
 _CARRIED_CLASSES = {
     Lane.INTEGER: "'null', 'integer'",
     Lane.REAL: "'null', 'real'",
@@ -75,21 +74,32 @@ def row_bytes(table: Table, lanes: Lanes, window: RowidRange, *, rows: int) -> s
     )
 
 
-def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -> str:
-    """Bytes of the rows at every `step`-th rowid of the window: their number, sum and greatest, in one row.
+def stretch_bytes(table: Table, lanes: Lanes, whole: RowidRange, *, window: int, step: int, overhead: int) -> str:
+    """The last rowid of each stretch of `whole`, ascending, and bytes of its rows; each row counts `overhead` more.
 
-    `heaviest` is the mean of a row in the heaviest stretch of SAMPLED_TOGETHER steps.
+    A stretch has `step` rowids; the last one of every `window` rowids has what is left of them.
     """
+    begun = f"(stretch.r - ({whole.first_rowid})) % {window}"
+    first_of_next = f"stretch.r + min({step}, {window} - {begun})"
+    last = f"min({first_of_next} - 1, {whole.last_rowid})"
+    rowid = f"source.{quote(table.rowid_name)}"
+    # Everything with its owner's name: the source may well have a table `stretch` or a column `r`.
+    return (
+        f"WITH RECURSIVE stretch(r) AS (SELECT {whole.first_rowid} UNION ALL SELECT {first_of_next} FROM stretch "
+        f"WHERE {last} < {whole.last_rowid}) SELECT {last} AS rowid, ifnull((SELECT "
+        f"sum({_bytes_of_row(table, lanes)} + {overhead}) FROM main.{quote(table.name)} AS source NOT INDEXED "
+        f"WHERE {rowid} BETWEEN stretch.r AND {last}), 0) AS bytes FROM stretch"
+    )
+
+
+def sample_bytes(table: Table, lanes: Lanes, window: RowidRange, *, step: int) -> str:
+    """The number and the bytes of the rows at every `step`-th rowid of the window, in one row."""
     return (
         f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
         f"SELECT r + {step} FROM grid WHERE r <= {window.last_rowid} - {step}) "
-        "SELECT ifnull(sum(n), 0) AS rows, ifnull(sum(total), 0) AS bytes, ifnull(max(most), 0) AS most, "
-        "ifnull(max(total / n), 0) AS heaviest FROM ("
-        "SELECT count(*) AS n, sum(bytes) AS total, max(bytes) AS most FROM ("
-        # Everything with its owner's name: the source may well have a table `grid` or a column `r`.
-        f"SELECT (grid.r - ({window.first_rowid})) / {step * SAMPLED_TOGETHER} AS stretch, "
-        f"{_bytes_of_row(table, lanes)} AS bytes FROM grid CROSS JOIN main.{quote(table.name)} AS source "
-        f"ON source.{quote(table.rowid_name)} = grid.r) GROUP BY stretch)"
+        # Everything with its owner's name, as above.
+        f"SELECT count(*) AS rows, ifnull(sum({_bytes_of_row(table, lanes)}), 0) AS bytes FROM grid "
+        f"CROSS JOIN main.{quote(table.name)} AS source ON source.{quote(table.rowid_name)} = grid.r"
     )
 
 
@@ -129,13 +139,19 @@ def count(table: Table, piece: RowidRange) -> str:
 
 
 def _bytes_of_row(table: Table, lanes: Lanes) -> str:
-    # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
-    weighty = [
-        f"ifnull(octet_length(source.{quote(column.name)}), 0)"
+    terms = [
+        _bytes_of_cell(f"source.{quote(column.name)}", lane)
         for column, lane in zip(table.carried, lanes.lanes, strict=True)
         if lane not in (Lane.INTEGER, Lane.REAL)
     ]
-    return _sum(weighty or ["0"])
+    return _sum(terms or ["0"])
+
+
+def _bytes_of_cell(cell: str, lane: Lane) -> str:
+    # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
+    size = f"ifnull(octet_length({cell}), 0)"
+    # Of a number it would make a text first, which takes ten times as long.
+    return f"CASE typeof({cell}) WHEN 'integer' THEN 0 WHEN 'real' THEN 0 ELSE {size} END" if lane is Lane.EXACT else size
 
 
 def _sum(terms: Sequence[str]) -> str:
