@@ -146,6 +146,8 @@ class ReadTask:
     """Ascending and disjoint; each is one query. Together they cover the windows."""
     lacking: frozenset[int] | None = None
     """The slots of lost shards, which alone get these windows; None means all."""
+    bytes: int = 0
+    """What its rows take in memory, as weighed before they are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Full, SimpleQueue
 from typing import Protocol
 
-from etl.core.model import ShardMap
+from etl.core.model import ReadTask, ShardMap
 from etl.engines.reader import WindowRead, read_all
 from etl.engines.writer import Committed, Routed, Writer
 from etl.runtime import limits
@@ -36,6 +36,40 @@ class Tracker(Protocol):
         ...
 
 
+class _InFlight:
+    """The batches that have been read, or are being read, and that some writer has not yet taken."""
+
+    def __init__(self, *, writers: int) -> None:
+        self._writers = writers
+        self._left: dict[ReadTask, int] = {}
+        """How many writers each batch still waits for."""
+        self._changed = threading.Condition()
+        self._is_over = False
+
+    def admit(self, batch: ReadTask) -> None:
+        """Returns when the batch fits in beside the others, or is alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self._has_room(batch.bytes))
+            self._left[batch] = self._writers
+
+    def taken(self, batch: ReadTask) -> None:
+        """Told by each writer once."""
+        with self._changed:
+            self._left[batch] -= 1
+            if not self._left[batch]:
+                del self._left[batch]
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Nobody waits any more: a writer that failed takes nothing."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _has_room(self, batch_bytes: int) -> bool:
+        return not self._left or sum(batch.bytes for batch in self._left) + batch_bytes <= limits.IN_FLIGHT_BYTES
+
+
 def load(
     source: Source,
     survey: Chunker,
@@ -55,7 +89,9 @@ def load(
     """
     events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
-    crew = _crew(shards, run_id=run_id, writers=writers, indexed=indexed, report=events.put)
+    count = min(writers, len(shards))
+    in_flight = _InFlight(writers=count)
+    crew = _crew(shards, run_id=run_id, count=count, indexed=indexed, report=events.put, taken=in_flight.taken)
 
     def hand_over(routed: Routed) -> bool:
         for writer in crew:
@@ -65,7 +101,7 @@ def load(
     def read() -> None:
         try:
             if not stop.is_set():
-                read_all(source, survey, shard_map, report=events.put, hand_over=hand_over)
+                read_all(source, survey, shard_map, admit=in_flight.admit, report=events.put, hand_over=hand_over)
         finally:
             for writer in crew:
                 _put(writer, None)
@@ -75,6 +111,7 @@ def load(
             work()
         except BaseException as error:  # noqa: BLE001 - it is raised again below, in the calling thread
             errors.put(error)
+            in_flight.end()
         events.put(None)  # wakes the calling thread
 
     works: list[Callable[[], None]] = [read, *(writer.run for writer in crew)]
@@ -95,6 +132,7 @@ def load(
             continue
         except BaseException as error:  # noqa: BLE001 - as above; the threads end before it is raised
             errors.put(error)
+            in_flight.end()
     for thread in threads:
         thread.join()
     if errors.empty():
@@ -104,14 +142,19 @@ def load(
 
 
 def _crew(
-    shards: Sequence[Shard], *, run_id: str, writers: int, indexed: bool, report: Callable[[Committed], None]
+    shards: Sequence[Shard],
+    *,
+    run_id: str,
+    count: int,
+    indexed: bool,
+    report: Callable[[Committed], None],
+    taken: Callable[[ReadTask], None],
 ) -> list[Writer]:
     """The writers: shard at slot s belongs to writer s mod their number.
 
     Rows that come in any order touch nearly every page of an index: shards with indexes are written one after the
     other, each with all the cache that there is and as many rows as may be held.
     """
-    count = min(writers, len(shards))
     max_open = 1 if indexed else max(1, limits.max_open_shards() // count)
     hold_rows = math.inf if indexed else limits.ROWS_PER_SHARD * len(shards)
     cache_kib = limits.cache_kib(min(len(shards), max_open * count), indexed=indexed)
@@ -122,6 +165,7 @@ def _crew(
             hold_rows=hold_rows,
             max_open=max_open,
             report=report,
+            taken=taken,
         )
         for number in range(count)
     ]

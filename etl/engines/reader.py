@@ -57,16 +57,21 @@ def read_all(
     survey: Chunker,
     shards: ShardMap,
     *,
+    admit: Callable[[ReadTask], None],
     report: Callable[[WindowRead], None],
     hand_over: Callable[[Routed], bool],
 ) -> None:
-    """Reads and routes every batch of the survey, one read ahead. `hand_over` says whether to go on."""
+    """Reads and routes every batch of the survey, one read ahead.
+
+    `admit` returns when there is memory for the batch; `hand_over` says whether to go on.
+    """
     batches = survey.batches()
 
     def read_next() -> _Read | None:
         batch = next(batches, None)
         if batch is None:
             return None
+        admit(batch)
         started_at, start = log.now(), time.perf_counter()
         frame = source.read(batch)
         survey.observe(batch, frame.height)

@@ -44,13 +44,16 @@ class Writer:
         hold_rows: float,
         max_open: int,
         report: Callable[[Committed], None],
+        taken: Callable[[ReadTask], None],
     ) -> None:
+        """`taken` is told of each batch that is written, or held."""
         self.inbox: Queue[Routed | None] = Queue(maxsize=1)
         self._transactions = transactions
         self._run_id = run_id
         self._hold_rows = hold_rows
         self._max_open = max_open
         self._report = report
+        self._taken = taken
         self._open: dict[int, Transaction] = {}
         self._held: list[Routed] = []
         self._busy_ms = dict.fromkeys(transactions, 0.0)
@@ -63,6 +66,7 @@ class Writer:
                 self._held.append(routed)
                 if self._held_enough:
                     self._write_held()
+                self._taken(routed.batch)
             self._write_held()
             for slot in self._transactions:
                 self._commit(slot)

@@ -1,7 +1,7 @@
 """The bounds a run keeps to, whatever the table's size: bytes in memory, open files, rows a call.
 
-Resident memory stays under 700 MB: about 200 MB of libraries; four batches in flight, each in two forms for a moment
-(one read, one routed, one waiting, one written), or what is held; the shards' page caches; and the allocator's slack.
+Resident memory stays under 700 MB: about 200 MB of libraries; the batches in flight, each in two forms for a moment;
+what is held; the shards' page caches; and the allocator's slack.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 
 BATCH_BYTES = 48 << 20
-"""Cells of one read, as estimated before it: more is read in parts."""
+"""What the rows of one read take, weighed before it: more is read in parts. A row that alone is more is read alone."""
 
 BATCH_ROWS = 100_000
 """A read gathers whole windows up to this many rows: connectorx leaves three idle threads for 30 s after each call."""
@@ -17,14 +17,14 @@ BATCH_ROWS = 100_000
 BATCH_LEDGER_LINES = 200_000
 """… and up to this many windows × shards, each of which becomes a ledger line."""
 
+IN_FLIGHT_BYTES = 3 * BATCH_BYTES
+"""A read waits until it and all batches that are read and not yet written take no more than this, or it is alone."""
+
 ROWS_PER_SHARD = 1_000
 """With many shards several batches are held, so that a shard's share of them is worth opening its file …"""
 
-HELD_BYTES = 128 << 20
+HELD_BYTES = 96 << 20
 """… but never more than this, of all shards together."""
-
-LARGE_ROW_BYTES = 32 << 10
-"""Once a sampled row has this size, every row is weighed before it is read, to the end of the run."""
 
 CACHE_BYTES = 64 << 20
 """The page caches of all open shards together."""

@@ -33,13 +33,10 @@ _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a sample of rows weighs: their number, bytes of cells, and bytes of the heaviest."""
+    """How many rows a sample has, and bytes of their cells."""
 
     rows: int
     bytes: int
-    most: int
-    heaviest: int
-    """The mean of a row where rows are heaviest."""
 
 
 class Source:
@@ -129,10 +126,18 @@ class Source:
         order = arrow.column("rowid").to_numpy().argsort(kind="stable")
         return arrow.column("rowid").to_numpy()[order], arrow.column("bytes").to_numpy()[order]
 
+    def stretch_bytes(
+        self, whole: RowidRange, *, window: int, step: int, overhead: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The last rowid of each stretch of `step` rowids, and bytes of its rows with their overhead, as in `sql`."""
+        query = sql.stretch_bytes(self.table, self.read_types, whole, window=window, step=step, overhead=overhead)
+        arrow = self._query([query])
+        return arrow.column("rowid").to_numpy(), arrow.column("bytes").to_numpy()
+
     def sample(self, window: RowidRange, *, step: int) -> Sample:
         """What the rows at every `step`-th rowid of the window weigh."""
         row = self._query([sql.sample_bytes(self.table, self.read_types, window, step=step)]).to_pylist()[0]
-        return Sample(row["rows"], row["bytes"], row["most"], row["heaviest"])
+        return Sample(row["rows"], row["bytes"])
 
     def count(self, piece: RowidRange) -> int:
         """How many rows there are in the piece."""

@@ -13,7 +13,6 @@ from etl.core.columns import ROWID, TAGS, ReadTypes
 from etl.core.model import MIN_ROWID, Index, ReadType, RowidRange, Table, folded
 
 PINS = {ReadType.INTEGER: "0", ReadType.REAL: "0.0", ReadType.TEXT: "''", ReadType.BLOB: "x''"}
-SAMPLED_TOGETHER = 1_000
 LEADING_ROWS = 5
 """The rows of `read` that come before the partition's own."""
 _CARRIED_CLASSES = {
@@ -126,20 +125,31 @@ def row_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, rows: 
     )
 
 
-def sample_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, step: int) -> str:
-    """Bytes of the rows at every `step`-th rowid of the window: their number, sum and greatest, in one row.
+def stretch_bytes(
+    table: Table, read_types: ReadTypes, whole: RowidRange, *, window: int, step: int, overhead: int
+) -> str:
+    """The last rowid of each stretch of `whole`, ascending, and bytes of its rows; each row counts `overhead` more.
 
-    `heaviest` is the mean of a row in the heaviest stretch of SAMPLED_TOGETHER steps.
+    A stretch has `step` rowids; the last one of every `window` rowids has what is left of them.
     """
+    begun = f"(stretch.r - ({whole.first_rowid})) % {window}"
+    first_of_next = f"stretch.r + min({step}, {window} - {begun})"
+    last = f"min({first_of_next} - 1, {whole.last_rowid})"
+    return (
+        f"WITH RECURSIVE stretch(r) AS (SELECT {whole.first_rowid} UNION ALL SELECT {first_of_next} FROM stretch "
+        f"WHERE {last} < {whole.last_rowid}) SELECT {last} AS rowid, ifnull((SELECT "
+        f"sum({_bytes_of_row(table, read_types)} + {overhead}) FROM {named(table)} NOT INDEXED "
+        f"WHERE {rowid_of(table)} BETWEEN stretch.r AND {last}), 0) AS bytes FROM stretch"
+    )
+
+
+def sample_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, step: int) -> str:
+    """The number and the bytes of the rows at every `step`-th rowid of the window, in one row."""
     return (
         f"WITH RECURSIVE grid(r) AS (SELECT {window.first_rowid} UNION ALL "
         f"SELECT grid.r + {step} FROM grid WHERE grid.r <= {window.last_rowid} - {step}) "
-        "SELECT ifnull(sum(s.n), 0) AS rows, ifnull(sum(s.total), 0) AS bytes, ifnull(max(s.most), 0) AS most, "
-        "ifnull(max(s.total / s.n), 0) AS heaviest FROM ("
-        "SELECT count(*) AS n, sum(found.bytes) AS total, max(found.bytes) AS most FROM ("
-        f"SELECT (grid.r - ({window.first_rowid})) / {step * SAMPLED_TOGETHER} AS stretch, "
-        f"{_bytes_of_row(table, read_types)} AS bytes FROM grid CROSS JOIN {named(table)} "
-        f"ON {rowid_of(table)} = grid.r) AS found GROUP BY found.stretch) AS s"
+        f"SELECT count(*) AS rows, ifnull(sum({_bytes_of_row(table, read_types)}), 0) AS bytes FROM grid "
+        f"CROSS JOIN {named(table)} ON {rowid_of(table)} = grid.r"
     )
 
 
@@ -178,13 +188,21 @@ def count(table: Table, piece: RowidRange) -> str:
 
 
 def _bytes_of_row(table: Table, read_types: ReadTypes) -> str:
-    # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
-    weighty = [
-        f"ifnull(octet_length({cell_of(column.name)}), 0)"
+    terms = [
+        _bytes_of_cell(cell_of(column.name), read_type)
         for column, read_type in zip(table.carried, read_types.types, strict=True)
         if read_type not in (ReadType.INTEGER, ReadType.REAL)
     ]
-    return _sum(weighty or ["0"])
+    return _sum(terms or ["0"])
+
+
+def _bytes_of_cell(cell: str, read_type: ReadType) -> str:
+    # octet_length of a text or blob needs no overflow page, so a row of megabytes costs no more than its header.
+    size = f"ifnull(octet_length({cell}), 0)"
+    if read_type is not ReadType.VARIANT:
+        return size
+    # Of a number it would make a text first, which takes ten times as long.
+    return f"CASE typeof({cell}) WHEN 'integer' THEN 0 WHEN 'real' THEN 0 ELSE {size} END"
 
 
 def _sum(terms: Sequence[str]) -> str:
