@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,20 +161,12 @@ def test_each_exit_code_has_its_line() -> None:
 
 
 def modules() -> dict[str, ast.Module]:
-    """Each module of the package and its packages by its dotted name, those of etl/ itself first."""
-    paths = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py") if path.stem != "__main__")
+    """Each module by its dotted name; a package is its `__init__`."""
+    paths = [path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py")]
     names = {path.parent if path.stem == "__init__" else path.with_suffix(""): path for path in paths}
     return {
         ".".join(name.parts): ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
-        for name, path in sorted(names.items(), key=lambda each: (len(each[0].parts), each[0]))
-    }
-
-
-def packages(names: Iterable[str]) -> dict[str, list[str]]:
-    """The modules of each package."""
-    return {
-        package: [name for name in names if name.rpartition(".")[0] == package]
-        for package in sorted(name for name in names if (REPOSITORY / name.replace(".", "/")).is_dir())
+        for name, path in sorted(names.items())
     }
 
 
@@ -187,59 +179,61 @@ def imports(tree: ast.Module) -> set[str]:
     }
 
 
-def drawn(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The arrows. A box is a module of its picture's package, named in a comment, or else of etl/, or of any other."""
-    for block in blocks("how-it-works.md", "mermaid"):
-        package = (re.findall(r"^ +%% (\S+)$", block, re.MULTILINE) or ["etl"])[0]
-
-        def named(box: str, package: str = package) -> str:
-            box = re.split(r"\W", box)[0]
-            known = [name for name in (f"{package}.{box}", f"etl.{box}") if name in names]
-            return next(iter(known + [name for name in names if name.endswith(f".{box}")]), box)
-
-        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE):
-            yield named(left), named(right)
+def arrows(picture: str) -> list[tuple[str, str]]:
+    (block,) = [block for block in blocks("how-it-works.md", "mermaid") if f"%% {picture}\n" in block]
+    found = re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE)
+    return [(re.split(r"[^\w.]", left)[0], re.split(r"[^\w.]", right)[0]) for left, right in found]
 
 
-def test_the_pictures_join_modules_that_know_each_other() -> None:
+def package_of(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_the_picture_of_the_packages_is_that_of_the_imports() -> None:
+    real = {
+        (package_of(name), package_of(imported))
+        for name, tree in modules().items()
+        for imported in imports(tree)
+        if imported.startswith("etl.") and package_of(imported) != package_of(name)
+    }
+    shown = arrows("packages")
+    assert len(shown) > 10
+    assert set(shown) <= real, "an arrow that no import makes"
+    boxes = {box for arrow in shown for box in arrow}
+    assert boxes == {path.parent.name for path in (REPOSITORY / "etl").glob("*/__init__.py")}
+
+
+def test_the_path_of_a_window_joins_modules_that_know_each_other() -> None:
     trees = modules()
-    arrows = list(drawn(trees))
-    assert len(arrows) > 60
-    for left, right in arrows:
-        files = {name for name in (left, right) if name.isupper()}
-        assert {left, right} - files <= trees.keys(), f"{left} --> {right}: no such module in etl/"
-        assert files or right in imports(trees[left]) or left in imports(trees[right]), (
-            f"{left} --> {right}: neither imports the other any more; draw the flow anew in docs/how-it-works.md"
-        )
+    shown = arrows("modules")
+    assert len(shown) > 10
+    for left, right in shown:
+        names = {f"etl.{name}" for name in (left, right) if not name.isupper()}
+        assert names <= trees.keys(), f"{left} --> {right}: no such module"
+        assert (
+            len(names) == 1
+            or f"etl.{left}" in imports(trees[f"etl.{right}"])
+            or f"etl.{right}" in imports(trees[f"etl.{left}"])
+        ), f"{left} --> {right}: neither imports the other"
 
 
-def test_the_pictures_have_at_least_half_of_each_package() -> None:
+def test_each_package_has_a_paragraph_and_each_name_in_it_exists() -> None:
     trees = modules()
-    boxes = {box for ends in drawn(trees) for box in ends}
-    for package, members in packages(trees).items():
-        small = {*members} - packages(trees).keys() - boxes
-        assert len(small) <= len(members) / 2, f"docs/how-it-works.md lacks, of {package}: {sorted(small)}"
+    packages = {name for name in trees if (REPOSITORY / name.replace(".", "/")).is_dir()} - {"etl"}
+    parts = re.split(r"^### `([\w.]+)`$", text("how-it-works.md"), flags=re.MULTILINE)[1:]
+    paragraphs = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert paragraphs.keys() == packages
+    for package, paragraph in paragraphs.items():
+        members = {name.rpartition(".")[2] for name in trees if name.rpartition(".")[0] == package}
+        named = {name for name in re.findall(r"`([a-z_]+[a-z0-9_]*)`", paragraph) if name not in members}
+        assert not named, f"{package} has no module {named}"
+        assert len(members & set(re.findall(r"`(\w+)`", paragraph))) >= len(members - {"__main__"}) / 2, package
 
 
-def test_the_tables_of_modules_are_their_docstrings() -> None:
-    trees = modules()
-    parts = []
-    for package, members in packages(trees).items():
-        rows = [
-            f"| `{name.rpartition('.')[2]}` | {_summary(trees[name])} |"
-            for name in sorted(members)
-            if name not in packages(trees)
-        ]
-        title = f"### `{package}`\n\n{_summary(trees[package])}"
-        parts.append("\n".join([title, "", "| module | |", "|---|---|", *rows]))
-    tables = "\n\n".join(parts) + "\n"
-    found = text("how-it-works.md").partition("## Modules\n\n")[2]
-    assert found == tables, f"docs/how-it-works.md should end with this after '## Modules':\n{tables}"
-
-
-def _summary(tree: ast.Module) -> str:
-    """A docstring's first paragraph, as a cell of a table."""
-    return (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+def test_the_places_that_answer_a_question_exist() -> None:
+    places = re.findall(r"^\| .*\? \| `([\w/.]+)`", text("how-it-works.md"), re.MULTILINE)
+    assert len(places) > 5
+    assert all((REPOSITORY / "etl" / place).exists() for place in places)
 
 
 # -- moving an application ---------------------------------------------------------------------------------------------
