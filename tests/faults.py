@@ -87,8 +87,8 @@ POINTS = {
     "after a manifest file": Point(Manifest, "_write", after=True),
     "between the compact manifest and its parts": Point(Manifest, "_write", caller="compact", after=True),
     "among the compacted parts": Point(Path, "unlink", caller="compact"),
-    "between the mended manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
-    "among the mended parts": Point(Path, "unlink", caller="_supersede"),
+    "between the repaired manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
+    "among the repaired parts": Point(Path, "unlink", caller="_supersede"),
     "before an index": Point(Connection, "execute", says="CREATE INDEX"),
     "between two indexes of a shard": Point(Connection, "execute", says="CREATE INDEX", after=True),
     "before a small shard's indexes are committed": Point(Connection, "execute", says="COMMIT", caller="finish"),
@@ -232,7 +232,7 @@ def main(name: str, n: str, effect: str) -> int:
     point = POINTS[name]
     with (
         patch.multiple(
-            "etl.runtime.limits", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
+            "etl.runtime.limits", READ_TASK_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
         ),
         patch.multiple("etl.migrate.commit_tracker", _FLUSH_WINDOWS=4),
         patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),

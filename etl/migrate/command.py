@@ -16,17 +16,17 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import EtlError, Refused
 from etl.migrate import demo
-from etl.migrate.plan import forecast, render
+from etl.migrate.plan import plan, render
 from etl.migrate.run import Migration, Outcome
 from etl.runtime import files, lock, log
 from etl.runtime.console import (
     as_known,
-    complain,
-    maybe_deaf,
+    print_error,
+    print_result,
     private_files,
-    say,
-    stand_in_for_closed_streams,
+    replace_closed_streams,
     temporary_files_in,
+    tolerate_closed,
 )
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -48,8 +48,8 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool
             tally = Progress()
             outcome = _locked(load(environ, env_file), interrupt, tally, force=force)
         except EtlError as error:
-            return complain(error)
-        with maybe_deaf(sys.stderr):
+            return print_error(error)
+        with tolerate_closed(sys.stderr):
             summary.show(tally)
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
@@ -58,15 +58,15 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool
 def show_plan(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
     """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
     try:
-        planned = forecast.make(load(environ, env_file))
+        planned = plan.make(load(environ, env_file))
     except EtlError as error:
-        return complain(error)
+        return print_error(error)
     if as_json:
-        say(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+        print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
     else:
-        with maybe_deaf(sys.stdout):
+        with tolerate_closed(sys.stdout):
             render.show(planned)
-    with maybe_deaf(sys.stderr):
+    with tolerate_closed(sys.stderr):
         for refusal in planned.refusals:
             print(f"error: {refusal}", file=sys.stderr)
     return planned.exit_code
@@ -86,8 +86,8 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
             demo.make_source(settings.SOURCE_DB, rows)
             outcome = _locked(settings, interrupt, Progress())
         except EtlError as error:
-            return complain(error)
-        with maybe_deaf(sys.stdout):
+            return print_error(error)
+        with tolerate_closed(sys.stdout):
             Console().print(_table(outcome))
         _say(outcome, interrupt)
         return _exit_code(outcome, interrupt)
@@ -138,9 +138,11 @@ def _say(outcome: Outcome, interrupt: Interrupt) -> None:
         text = f"done: {done}"
     else:
         text = f"stopped by {interrupt.name}: {done}; run again to resume"
-    say(text)
+    print_result(text)
     for shard in outcome.unproved:
-        say(f"shard {shard} was loaded later than the others; run python -m etl.verify to prove that they fit together")
+        print_result(
+            f"shard {shard} was loaded later than the others; run python -m etl.verify to prove that they fit together"
+        )
 
 
 def _no_rowid_above(last_rowid: int | None) -> str:
@@ -184,7 +186,7 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     if plan and (with_demo or rows is not None):
         raise typer.BadParameter("--plan goes by the settings; --demo has its own")
     if as_json and not plan:

@@ -14,7 +14,7 @@ import typer
 from etl import __version__
 from etl.core.errors import EtlError, Refused
 from etl.runtime import files, log, startup
-from etl.runtime.console import complain, say, stand_in_for_closed_streams
+from etl.runtime.console import print_error, print_result, replace_closed_streams
 from etl.runtime.settings import Settings, load
 from etl.runtime.version import Version
 from etl.shards import found_set
@@ -32,8 +32,8 @@ def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
     try:
         path = make(load(environ, env_file))
     except EtlError as error:
-        return complain(error)
-    say(f"report: {path}")
+        return print_error(error)
+    print_result(f"report: {path}")
     return 0
 
 
@@ -121,6 +121,6 @@ def main(
 
     Example: SHARD_DIR=shards python -m etl.report
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     startup.raise_at_ctrl_c()  # a kernel and its directory are to be removed
     raise typer.Exit(run(os.environ, Path(".env")))

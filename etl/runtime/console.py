@@ -12,9 +12,9 @@ from typing import TextIO
 from etl.core.errors import EtlError
 
 
-def complain(error: EtlError) -> int:
+def print_error(error: EtlError) -> int:
     """Prints an error's lines; its exit code."""
-    with maybe_deaf(sys.stderr):
+    with tolerate_closed(sys.stderr):
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
     return error.exit_code
@@ -27,14 +27,14 @@ def as_known(error: BaseException, log_path: Path) -> EtlError:
     return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
 
 
-def say(text: str) -> None:
+def print_result(text: str) -> None:
     """Prints a command's result."""
-    with maybe_deaf(sys.stdout):
+    with tolerate_closed(sys.stdout):
         print(text)
 
 
 @contextmanager
-def maybe_deaf(stream: TextIO) -> Iterator[None]:
+def tolerate_closed(stream: TextIO) -> Iterator[None]:
     """Nobody may listen any more (`| head`), or the file there be on a full disk: the work and its code stand.
 
     What the stream has kept back would fail again when Python ends, so it then goes nowhere.
@@ -47,7 +47,7 @@ def maybe_deaf(stream: TextIO) -> Iterator[None]:
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def stand_in_for_closed_streams() -> None:
+def replace_closed_streams() -> None:
     """A process started without standard streams would get shards for them: the next file opened takes the number."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import resource
 
-BATCH_BYTES = 48 << 20
+READ_TASK_BYTES = 48 << 20
 """What the rows of one read take, weighed before it: more is read in parts. A row that alone is more is read alone."""
 
-BATCH_ROWS = 100_000
+READ_TASK_ROWS = 100_000
 """A read gathers whole windows up to this many rows: connectorx leaves three idle threads for 30 s after each call."""
 
-BATCH_LEDGER_LINES = 200_000
+READ_TASK_LEDGER_LINES = 200_000
 """… and up to this many windows × shards, each of which becomes a ledger line."""
 
-IN_FLIGHT_BYTES = 3 * BATCH_BYTES
+IN_FLIGHT_BYTES = 3 * READ_TASK_BYTES
 """A read waits until it and all batches that are read and not yet written take no more than this, or it is alone."""
 
 ROWS_PER_SHARD = 1_000

@@ -17,7 +17,7 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import EtlError, Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import complain, maybe_deaf, private_files, say
+from etl.runtime.console import print_error, print_result, private_files, tolerate_closed
 from etl.runtime.settings import load
 from etl.runtime.version import Version
 from etl.shards import checkpoint, reconciliation, shard_set
@@ -37,13 +37,13 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bo
     try:
         found = snapshot.take(load(environ, env_file))
     except EtlError as error:
-        return complain(error)
+        return print_error(error)
     if as_json:
-        say(json.dumps(_values(found), ensure_ascii=False, indent=1))
+        print_result(json.dumps(_values(found), ensure_ascii=False, indent=1))
         return 0
-    say("\n".join(_lines(found)))
+    print_result("\n".join(_lines(found)))
     if any(each.bytes for each in found.shards):
-        with maybe_deaf(sys.stdout):
+        with tolerate_closed(sys.stdout):
             Console().print(_table(found))
     return 0
 
@@ -62,8 +62,8 @@ def rebuild_manifest(environ: Mapping[str, str], env_file: Path | None = None) -
                 stock = checkpoint.take(shards.shards, rowids, (), one_by_one)
                 windows = reconciliation.rebuild(shards.manifest, shards.map, shards.shards, stock, one_by_one)
         except EtlError as error:
-            return complain(error)
-    say(f"the manifest has {windows:,} windows, as the ledgers have them")
+            return print_error(error)
+    print_result(f"the manifest has {windows:,} windows, as the ledgers have them")
     return 0
 
 

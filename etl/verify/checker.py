@@ -191,7 +191,7 @@ class Audit:
                 yield _Ended(slot, error)
 
     def _pieces(self, slot: int, coverage: Coverage) -> tuple[Ledger, list[RowidRange]]:
-        rows = max(1, min(READ_ROWS, int(limits.BATCH_BYTES / self._row_bytes)))
+        rows = max(1, min(READ_ROWS, int(limits.READ_TASK_BYTES / self._row_bytes)))
         return self._witnesses[slot].pieces(coverage, rows=rows)
 
     # -- where they differ ---------------------------------------------------------------------------------------------

@@ -16,7 +16,14 @@ import typer
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange
 from etl.runtime import files, lock, log
-from etl.runtime.console import as_known, complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.runtime.console import (
+    as_known,
+    print_error,
+    print_result,
+    private_files,
+    replace_closed_streams,
+    temporary_files_in,
+)
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
 from etl.runtime.version import Version
@@ -143,11 +150,13 @@ def run(
         try:
             verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair, force=force)
         except EtlError as error:
-            return complain(error)
+            return print_error(error)
         except Stopped:
-            say(f"stopped by {interrupt.name}: nothing is proved; run again")
+            print_result(f"stopped by {interrupt.name}: nothing is proved; run again")
             return interrupt.exit_code
-        say(json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines()))
+        print_result(
+            json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines())
+        )
         return verdict.exit_code
 
 
@@ -251,7 +260,7 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     if force and not repair:
         raise typer.BadParameter("--force goes with --repair")
     scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etl.migrate.plan import sample
-from etl.migrate.plan.forecast import make
+from etl.migrate.plan.plan import make
 from etl.runtime import settings
 from tests.commands import everything, ran
 from tests.completeness import manifest

@@ -125,7 +125,7 @@ def test_an_unforeseen_error_is_one_line_and_its_text_is_nowhere(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Source, "read", Point(Source, "read").struck(2, fail))
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 1)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 1)
     workplace.populate(ROWS)
     capfd.readouterr()
     assert migrate(workplace.environ()) == 1

@@ -89,7 +89,7 @@ def test_off_a_terminal_there_are_lines_and_no_bar(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     monkeypatch.setattr("etl.runtime.limits.TRANSACTION_ROWS", 100)
     workplace.populate(2_000)
     assert migrate(workplace.environ(INDEX_COLUMNS="k")) == 0

@@ -172,7 +172,7 @@ def test_a_source_that_is_held_while_it_is_read_is_said_and_the_next_run_goes_on
         return frame
 
     monkeypatch.setattr(Source, "read", read_held)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     started = time.monotonic()
     assert migrate(workplace.environ()) == 1
     assert time.monotonic() - started < BUSY_SECONDS + PATIENCE

@@ -77,7 +77,7 @@ def test_a_log_that_fills_up_in_the_middle_ends_the_run(
 ) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ(BATCH_SIZE=20)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     with disk(workplace.logs, size_kib=40):
         assert command.run(environ) == 1
         message = error_line(capfd.readouterr().err)

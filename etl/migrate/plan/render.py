@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.migrate.plan.forecast import Forecast
+from etl.migrate.plan.plan import Forecast
 from etl.migrate.plan.sample import Count
 from etl.status.progress_bar import size, span
 
