@@ -114,7 +114,7 @@ def test_a_reserved_shard_among_the_hashed_ones_warns(workplace: Workplace, rese
 
 
 def test_the_collection_tick_and_memory_are_logged(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
+    monkeypatch.setattr("etl.status.progress_bar.LINE_S", 0.0)
     migrated(workplace, GARB_COL_TICKER_MINUTES="0.00001")
     for name in ("memory", "collected"):
         assert all(line["rss_mb"] > 10 and line["threads"] > 0 for line in events(workplace, name))

@@ -46,7 +46,7 @@ def assert_right_or_said(place: Workplace, stderr: pytest.CaptureFixture[str], w
         assert code in (1, 2), what
         assert [line for line in err.splitlines() if line.startswith("error: ")] == [error_line(err)], what
         assert str(place.source) in err or "rowids" in err, what
-        assert "unforeseen" not in err, what
+        assert "unexpected" not in err, what
     return code
 
 

@@ -20,7 +20,7 @@ def assert_one_line(outcome: Outcome, *, code: int, place: Path) -> None:
     assert errors == [error_line(outcome.err)]
     assert str(place) in errors[0]
     assert "run again" in errors[0]
-    assert "unforeseen" not in errors[0]
+    assert "unexpected" not in errors[0]
 
 
 @pytest.mark.parametrize("size_kib", [100, 700, 1300, 1900, 2600])

@@ -88,7 +88,7 @@ def test_the_summary_tells_totals_by_shard_and_stage(big: Workplace) -> None:
 def test_off_a_terminal_there_are_lines_and_no_bar(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
+    monkeypatch.setattr("etl.status.progress_bar.LINE_S", 0.0)
     monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     monkeypatch.setattr("etl.runtime.limits.TRANSACTION_ROWS", 100)
     workplace.populate(2_000)
