@@ -14,9 +14,7 @@ from etl.runtime import settings
 from tests.commands import everything, ran
 from tests.completeness import manifest
 from tests.faults import hang, start, struck
-from tests.runtime.test_log import events
-from tests.system.test_stop import await_line
-from tests.workplace import Outcome, Workplace, finished, migrate, shard_files
+from tests.workplace import Outcome, Workplace, await_line, finished, log_events, migrate, shard_files
 
 ROWS = 2_000
 MARKER = "Zxq7secret"
@@ -60,7 +58,7 @@ def test_the_estimate_of_the_disk_is_near_what_the_run_takes(workplace: Workplac
     found = forecast(environ)
     assert migrate(environ) == 0
     taken = {str(number): path.stat().st_size for number, path in enumerate(shard_files(environ))}
-    (room,) = events(workplace, "room")
+    (room,) = log_events(workplace, "room")
     assert found["bytes_todo"] == room["rows"] + room["indexes"] + room["meanwhile"], "the figure that decides"
     assert sum(taken.values()) <= room["rows"] + room["indexes"] <= 1.3 * sum(taken.values())
     assert taken == pytest.approx(found["shards"], rel=0.25)

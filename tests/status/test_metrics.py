@@ -12,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl import __version__
 from tests.completeness import ledger
 from tests.faults import fail, hang, start, struck
-from tests.system.test_stop import await_line
-from tests.workplace import REPOSITORY, Workplace, error_line, finished, migrate, shard_files
+from tests.workplace import REPOSITORY, Workplace, await_line, error_line, finished, migrate, shard_files
 
 ROWS = 1_000
 MONITORING = REPOSITORY / "docs" / "monitoring"

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.runtime.test_log import events
-from tests.workplace import REPOSITORY, Workplace, migrate, shard_files
+from tests.workplace import REPOSITORY, Workplace, log_events, migrate, shard_files
 
 ROWS = 600_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -93,7 +92,7 @@ def test_off_a_terminal_there_are_lines_and_no_bar(
     monkeypatch.setattr("etl.runtime.limits.TRANSACTION_ROWS", 100)
     workplace.populate(2_000)
     assert migrate(workplace.environ(INDEX_COLUMNS="k")) == 0
-    told = events(workplace, "progress")
+    told = log_events(workplace, "progress")
     percents = [line["percent"] for line in told]
     assert percents == sorted(percents)
     assert 0 < percents[-1] <= 100

@@ -16,8 +16,7 @@ from etl.verify.scope import Scope
 from tests.commands import everything, ran
 from tests.completeness import faults_of, ledger, manifest
 from tests.faults import fail, hang, hang_up, start, struck
-from tests.system.test_stop import await_line
-from tests.workplace import Outcome, Workplace, finished, migrate, shard_files
+from tests.workplace import Outcome, Workplace, await_line, finished, migrate, shard_files
 
 ROWS = 1_000
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.completeness import faults_of, manifest
 from tests.faults import HANG_SECONDS, MARKER, fail, hang, hang_up, start, struck
-from tests.workplace import Process, Workplace, error_line, finished, migrate
+from tests.workplace import Workplace, await_line, error_line, finished, migrate
 
 ROWS = 2_000
 LIMITED = ("sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "sh")
@@ -31,12 +31,6 @@ def test_a_hangup_lets_windows_in_flight_commit(workplace: Workplace) -> None:
     assert "stopped by SIGHUP" in stopped.out
     assert 0 < manifest(environ)["rows"].sum() < 10 * ROWS
     assert_completed(environ)
-
-
-def await_line(process: Process, text: str, *, of_stderr: bool = False) -> None:
-    stream = process.stderr if of_stderr else process.stdout
-    assert stream is not None
-    assert any(text in line for line in stream), f"ended without {text!r}"
 
 
 @pytest.mark.parametrize("name", ["before a commit", "after a read", "before an index"])
