@@ -1,4 +1,4 @@
-"""The log: flat JSON lines that tell settings, windows, shards and the end; never a foreign error's text."""
+"""The log: flat JSON lines with settings, windows, shards and the end; never the text of a library's error."""
 
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,18 @@ def test_every_line_is_a_flat_object_in_the_order_of_time(workplace: Workplace) 
     assert (log_lines(workplace)[0]["event"], log_lines(workplace)[-1]["event"]) == ("start", "end")
 
 
-def test_the_start_tells_the_effective_settings(workplace: Workplace) -> None:
+def test_the_start_has_the_effective_settings(workplace: Workplace) -> None:
     migrated(workplace, INDEX_COLUMNS="k,INN")
     (start,) = log_events(workplace, "start")
-    told = start["settings"]
-    assert told["SOURCE_DB"] == str(workplace.source)
-    assert (told["NUM_SHARDS"], told["INDEX_COLUMNS"], told["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
+    settings = start["settings"]
+    assert settings["SOURCE_DB"] == str(workplace.source)
+    assert (settings["NUM_SHARDS"], settings["INDEX_COLUMNS"], settings["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
     others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"}
-    assert told.keys() == {*workplace.environ(), *others}
+    assert settings.keys() == {*workplace.environ(), *others}
     assert start["run_id"] == manifest(workplace.environ())["run_id"][0]
 
 
-def test_each_window_has_its_line_that_agrees_with_the_manifest(workplace: Workplace) -> None:
+def test_each_window_has_a_line_that_agrees_with_the_manifest(workplace: Workplace) -> None:
     migrated(workplace)
     windows = log_events(workplace, "window")
     assert all(window.keys() >= WINDOW for window in windows)
@@ -73,13 +73,13 @@ def test_each_shard_has_its_totals(workplace: Workplace) -> None:
     assert {shard: line["bytes"] for shard, line in totals.items()} == sizes
 
 
-def test_the_end_tells_the_exit_code_and_rows(workplace: Workplace) -> None:
+def test_the_end_has_the_exit_code_and_the_rows(workplace: Workplace) -> None:
     migrated(workplace)
     (end,) = log_events(workplace, "end")
     assert (end["exit_code"], end["rows"]) == (0, ROWS)
 
 
-def test_a_run_with_nothing_new_tells_the_shards_and_the_end(workplace: Workplace) -> None:
+def test_a_run_with_nothing_new_logs_the_shards_and_the_end(workplace: Workplace) -> None:
     migrated(workplace)
     again = Workplace(workplace.root / "again")
     assert migrate(workplace.environ(LOG_DIR=again.logs)) == 0
@@ -111,7 +111,7 @@ def test_the_collection_tick_and_memory_are_logged(workplace: Workplace, monkeyp
         assert log_events(workplace, name)
 
 
-def test_an_unforeseen_error_is_one_line_and_its_text_is_nowhere(
+def test_an_unexpected_error_is_one_line_and_its_text_is_nowhere(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Source, "read", Point(Source, "read").struck(2, fail))
@@ -141,9 +141,7 @@ def test_a_refusal_is_logged_with_its_line(workplace: Workplace, capfd: pytest.C
     assert [end["exit_code"] for end in log_events(workplace, "end")] == [2]
 
 
-def test_a_log_that_cannot_be_written_rules_the_run_out(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_cannot_be_written_refuses_the_run(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
     workplace.populate(10)
     workplace.logs.write_text("in the way")
     assert migrate(workplace.environ()) == 2
