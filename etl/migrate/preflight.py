@@ -1,4 +1,4 @@
-"""The checks before the first byte is written: writable files, no triggers, enough open files, enough disk."""
+"""The checks of a run before it writes: writable files, no triggers, enough open files, enough disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: what the ledgers say is done, the checks, the load of what is left, and the shards finished for serving."""
+"""One run: the checkpoint from the ledgers, the checks, the load of the backlog, and the finished shards."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Migration:
         return tuple(numbers[slot] for slot in slots)
 
     def _load_and_finish(self, table: Table, shards: Fleet, found: Checkpoint) -> tuple[int, float, bool]:
-        """Loads and finishes: rows, seconds, and whether nothing is left to do."""
+        """Loads and finishes; returns rows, seconds, and whether nothing is left to do."""
         start = time.perf_counter()
         with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
             self._load(table, shards, found, bar)
@@ -191,7 +191,7 @@ class Migration:
         log.event("loaded", rows=progress.rows, windows=progress.windows, seconds=seconds)
 
     def _finish(self, shards: Fleet, bar: ProgressBar) -> list[int | None]:
-        """Finishes every shard: its rows, as `Shard.finish` returns them."""
+        """Finishes every shard; returns their rows, as `Shard.finish` does."""
         self._progress.phase = INDEX
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             futures = [pool.submit(shard.finish, shards.indexes, self._stop) for shard in shards.shards]

@@ -1,4 +1,4 @@
-"""What every command says to its terminal: results, error lines, its version."""
+"""What every command prints: results, error lines, its version."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def print_result(text: str) -> None:
 
 @contextmanager
 def tolerate_closed(stream: TextIO) -> Iterator[None]:
-    """Ignores a stream whose reader has gone (`| head`) or whose disk is full: the command and its exit code stand.
+    """Ignores a stream whose reader has gone (`| head`) or whose disk is full: the exit code does not change.
 
     The stream's buffer would fail again when Python exits, so the stream then leads to /dev/null.
     """

@@ -37,7 +37,7 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
     except OSError as error:
         lock.release()
         raise Refused(
-            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); make it writable, or choose another"
+            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); fix that, or choose another"
         ) from None
     try:
         yield

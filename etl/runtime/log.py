@@ -29,7 +29,7 @@ _CONSOLE_EVENTS = {  # and every warning
     "progress",
     "loaded",
     "finished",
-    "mended",
+    "repaired",
 }
 
 logger.disable("etl")  # without an open log, as in --plan or a notebook, events are dropped

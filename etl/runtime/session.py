@@ -1,4 +1,4 @@
-"""A command at work in SHARD_DIR: it holds the lock, writes a log, and ends with one line whatever happens."""
+"""The session of a command that writes into SHARD_DIR: lock, log, run id, and one line for any error."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Session:
 
 @contextmanager
 def session(settings: Settings, *, log_name: str = "migration") -> Iterator[Session]:
-    """Runs the block while no other command is at work in SHARD_DIR, which must exist.
+    """Runs the block with a lock on SHARD_DIR, which must exist, and a log.
 
-    Every error of the block leaves as an EtlError; an unexpected one says which log has its place. Raises
-    AlreadyRunning if another command is at work, Refused if the lock or the log cannot be written.
+    Every error of the block leaves as an EtlError; an unexpected one names the log that has its place. Raises
+    AlreadyRunning if another command has the lock, Refused if the lock or the log cannot be written.
     """
     started = log.now()
     with (

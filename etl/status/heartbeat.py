@@ -65,7 +65,7 @@ class Heartbeat:
         self._warnings.append(warning)
 
     def end(self, outcome: str, exit_code: int, *, error: str | None = None) -> RunStatus:
-        """Writes both files for the last time; what they say."""
+        """Writes both files for the last time; returns the status that they have."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()

@@ -32,7 +32,7 @@ _GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
         lambda r: r.fraction,
     ),
     "running": (
-        "1 while a run is at work; updated_timestamp_seconds shows whether it is alive",
+        "1 during a run; updated_timestamp_seconds shows whether it is alive",
         lambda run: run.outcome == RUNNING,
     ),
     "updated_timestamp_seconds": ("When this file was written", lambda run: _seconds(run.updated_at)),
@@ -41,9 +41,9 @@ _GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
         "When a run last ended with exit code 0; 0 before the first",
         lambda run: _seconds(run.last_success_at),
     ),
-    "last_exit_code": ("Exit code of the last run; absent while one is at work", lambda run: run.exit_code),
+    "last_exit_code": ("Exit code of the last run; absent during a run", lambda run: run.exit_code),
     "lag_rows": (
-        "Rows of the source above the shards' last one, when the last run ended; absent while one is at work",
+        "Rows of the source above the shards' last one, when the last run ended; absent during a run",
         lambda run: run.lag_rows,
     ),
     "resident_memory_bytes": ("Memory of the run's process", lambda run: run.rss_bytes),

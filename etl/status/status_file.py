@@ -1,6 +1,6 @@
-"""The status file of a run, `SHARD_DIR/<TABLE_NAME>_status.json`, and what the last verification left beside it.
+"""The status file of a run, `SHARD_DIR/<TABLE_NAME>_status.json`, and the result file of a verification.
 
-Losing it loses only the time of the last success: what is in the shards, their ledgers say.
+The ledgers know what is in the shards: without the status file only the time of the last success is lost.
 """
 
 from __future__ import annotations

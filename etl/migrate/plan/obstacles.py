@@ -1,4 +1,4 @@
-"""Reasons why a run would be refused, looked for without writing: files, directories, a run at work."""
+"""Reasons why a run would be refused: files, directories, another run. Read-only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etl.status import status_file
 
 
 def of_files(settings: Settings) -> Iterator[Refused]:
-    """Paths of a run's files that have something else."""
+    """A refusal for each path of a run's files at which there is something else."""
     for kind in files.OF_A_RUN:
         try:
             files.check_is_own(settings, kind)
@@ -24,7 +24,7 @@ def of_files(settings: Settings) -> Iterator[Refused]:
 
 
 def of_directories(settings: Settings) -> Iterator[Refused]:
-    """Directories that a run could not write, or could not create."""
+    """A refusal for each directory that a run could not write or create."""
     named = {"SHARD_DIR": settings.SHARD_DIR, "LOG_DIR": settings.LOG_DIR / "logs"}
     if settings.METRICS_FILE is not None:
         named["METRICS_FILE"] = settings.METRICS_FILE.parent
@@ -44,7 +44,7 @@ def nearest(path: Path) -> Path:
 
 
 def of_a_run(settings: Settings) -> AlreadyRunning | None:
-    """The run that is at work in SHARD_DIR, on this table or another."""
+    """The error of a run while another is running in SHARD_DIR, on this table or another."""
     for path in settings.SHARD_DIR.glob("*_status.json"):
         run = status_file.read(path)
         if run is not None and status_file.is_alive(run):
@@ -54,7 +54,7 @@ def of_a_run(settings: Settings) -> AlreadyRunning | None:
 
 
 class Collecting:
-    """Works on each item in turn; passes each error on, and gives None for its item."""
+    """Does the work on each item in turn; an error goes to `refuse`, and the result of its item is None."""
 
     def __init__(self, refuse: Callable[[EtlError], None]) -> None:
         self._refuse = refuse

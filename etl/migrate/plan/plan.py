@@ -111,7 +111,7 @@ class _Draft:
         self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, self._each)
         if any(shard.is_half_written for shard in self._shards):
             plan.warnings.append(
-                "a run is at work here, or was killed in the middle of a transaction: what is done is counted by the "
+                "a run is at work here, or was killed in the middle of a transaction: what is done is taken from the "
                 "manifest, and may be more"
             )
 

@@ -75,7 +75,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The sample, and what it says of the whole source."""
+    """The sample, and estimates for the whole source."""
 
     rows: int
     classes: Mapping[str, Counter[str]]

@@ -33,7 +33,7 @@ class Trial:
     load_s: float
     """Seconds for each row of the load, with all cores."""
     index_s: float
-    """Seconds for each row of the index builds, likewise."""
+    """Seconds for each row of the index builds, with all writers."""
 
 
 class _Stopwatch:
