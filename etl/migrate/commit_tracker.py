@@ -53,7 +53,6 @@ class CommitTracker:
         self._flushed = time.monotonic()
 
     def enter(self, event: WindowRead | Committed) -> None:
-        """Counts what a thread has done."""
         match event:
             case WindowRead():
                 remaining = len(self._shard_map.shards) - len(self._before.get(event.window, ()))
@@ -79,7 +78,6 @@ class CommitTracker:
             self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes the last windows into the manifest."""
         self._manifest.flush()
 
     def _committed(self, window: RowidRange, ms: float) -> None:

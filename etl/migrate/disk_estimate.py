@@ -53,15 +53,15 @@ def estimate(
 ) -> DiskEstimate:
     """The estimate for what is left to do, from a sample of its rows."""
     slots = len(found.found)
-    backlog = sum(piece.span for piece in found.backlog.fresh)
+    backlog = sum(part.span for part in found.backlog.fresh)
     backlog += sum(-(-window.span * len(lacking) // slots) for window, lacking in found.backlog.lost.items())
     with stdlib.source(path) as database:
         pages, page_bytes = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         sampled: dict[str, float] = {}
         if rowids:
-            pieces = found.backlog.fresh or (rowids,)
+            parts = found.backlog.fresh or (rowids,)
             columns = database.execute(
-                sql_rows.column_bytes(table, pieces[0].first_rowid, pieces[-1].last_rowid, rows=_SAMPLED_ROWS)
+                sql_rows.column_bytes(table, parts[0].first_rowid, parts[-1].last_rowid, rows=_SAMPLED_ROWS)
             ).fetchone()
             sampled = {column.name: float(size or 0) for column, size in zip(table.columns, columns, strict=True)}
     row = _ROW_OVERHEAD + sum(1 + sampled.get(column.name, 0.0) for column in table.written)

@@ -232,7 +232,7 @@ class Migration:
 
 def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
     """The share of the source's present rowids that every shard has."""
-    return sum(piece.span for piece in ranges.intersect(found.done, (rowids,))) / rowids.span
+    return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span
 
 
 def _check_is_utf8(name: str, path: Path) -> None:

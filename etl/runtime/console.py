@@ -33,14 +33,12 @@ def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
 
 
 def print_errors(*lines: str) -> None:
-    """Prints each line as an error."""
     with tolerate_closed(sys.stderr):
         for line in lines:
             print(f"error: {line}", file=sys.stderr)
 
 
 def print_result(text: str) -> None:
-    """Prints a command's result."""
     with tolerate_closed(sys.stdout):
         print(text)
 

@@ -61,7 +61,7 @@ class Heartbeat:
         self._thread.start()
 
     def warn(self, warning: str) -> None:
-        """Adds what the operator should know although the run goes on."""
+        """Adds a warning to the status file."""
         self._warnings.append(warning)
 
     def end(self, outcome: str, exit_code: int, *, error: str | None = None) -> RunStatus:

@@ -52,12 +52,10 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """The sum over all shards."""
         return sum(each.rows or 0 for each in self.shards)
 
     @property
     def bytes(self) -> int:
-        """The sum over all shards."""
         return sum(each.bytes for each in self.shards)
 
 
