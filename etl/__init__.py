@@ -4,20 +4,21 @@ from typing import TYPE_CHECKING
 
 from etl.runtime import startup
 
-startup.end_at_ctrl_c()  # before the modules that take long to load
+startup.end_at_ctrl_c()  # before the imports that take long
 
 from etl.core.routing import shard_of  # noqa: E402 - see above
+from etl.runtime.version import VERSION  # noqa: E402 - see above
 
 if TYPE_CHECKING:
     from etl.query.open_shard import open_shard
     from etl.query.scan import scan_shards
 
 __all__ = ["open_shard", "scan_shards", "shard_of"]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> object:
-    """Loads what is asked for: `shard_of` alone must not cost an application the import of Polars."""
+    """Imports on first use: an application that needs only `shard_of` does not import Polars."""
     if name == "scan_shards":
         from etl.query.scan import scan_shards  # noqa: PLC0415 - see above
 

@@ -8,20 +8,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from etl.runtime.version import Version
+from etl.runtime.console import Version
 
 COMMANDS = {
-    "migrate": "Move a table into shard files, or bring them up to date; --plan.",
-    "verify": "Prove that the shards hold the source's rows; --repair mends them.",
-    "status": "Tell how things stand: run, shards, lag, last verification.",
-    "report": "Write SHARD_DIR/report.html: balance, keys and pace, with charts.",
-    "route": "Print which shard and file a key belongs to.",
+    "migrate": "Move a table into shard files, or add its new rows; --plan.",
+    "verify": "Compare the shards with the source's rows; --repair fixes them.",
+    "status": "Show the last run, the shards, their lag, the last verification.",
+    "report": "Write SHARD_DIR/report.html: balance, keys and speed, in charts.",
+    "route": "Print the shard and the file of a key.",
 }
-"""Each command, which is the module etl.<name>, and what it is for."""
+"""Each command, which is the module etl.<name>, and what it does."""
 
 
 class _Commands(TyperGroup):
-    """The commands' modules, each imported only when it is asked for."""
+    """The commands' modules, each imported on first use."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click calls it so
         return list(COMMANDS)
@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
 
 
 def module_of(command: str) -> str:
-    """Where a command's `app` is."""
+    """The module with the command's `app`."""
     return "etl.route" if command == "route" else f"etl.{command}.command"
 
 
@@ -52,17 +52,17 @@ def main(
     *,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
-    """Move one table of a very large SQLite file into shard files, and keep them true.
+    """Move one table of a very large SQLite file into shard files, and keep them in sync.
 
     Each command is also a module: python -m etl.migrate is python -m etl migrate.
 
     Example: python -m etl migrate --demo
     """
     if context.invoked_subcommand is None:
-        print("python -m etl.<command>, or shard-migrate <command>; --help tells more of each\n")
+        print("python -m etl.<command>, or shard-migrate <command>; --help explains each\n")
         for name, meaning in COMMANDS.items():
             print(f"  {name:<8} {meaning}")
 
 
 if __name__ == "__main__":
-    app(prog_name="shard-migrate")  # by which a shell knows it and completes it
+    app(prog_name="shard-migrate")  # the name that shell completion knows

@@ -1,4 +1,4 @@
-"""A command in a process of its own, as a person or cron starts it, and what must not change while it only looks."""
+"""A command in a process of its own, as a person or cron starts it, and a check that it changes nothing."""
 
 import os
 import subprocess
@@ -25,6 +25,6 @@ def ran(module: str, environ: Mapping[str, str], *arguments: str) -> Outcome:
 
 
 def everything(place: Workplace) -> tuple[object, object, object]:
-    """All names, bytes and times of the workplace, those of its directories included."""
+    """All names, bytes and times of the files and directories."""
     paths = sorted(place.root.rglob("*"))
     return paths, snapshot(paths), [path.stat().st_mtime_ns for path in (place.root, *paths)]

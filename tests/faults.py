@@ -1,9 +1,8 @@
-"""Faults of processes, by name, and of files and disks.
+"""Faults of processes, files and disks.
 
-`python -m tests.faults NAME N [EFFECT]` migrates with the environment's settings, and strikes once.
-
-The effect (kill, hang_up, hang or fail) comes at the Nth pass of the point NAME. Budgets are tiny there, so that a few
-thousand rows make many batches, many commits, many files of the manifest, and shards both large and small to index.
+`python -m tests.faults NAME N EFFECT` migrates with the environment's settings; at the Nth pass of the point NAME the
+effect (kill, hang_up, hang, fail or nothing) happens, once. The limits are tiny there, so that a few thousand rows make
+many read tasks, many commits, many files of the manifest, and both large and small shards to index.
 """
 
 import os
@@ -43,7 +42,7 @@ HANG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Point:
-    """A function's passes: those from one caller, or whose texts begin so, where such are named."""
+    """The calls of a function; only those from `caller`, or with a text that begins with `says`, if they are given."""
 
     owner: type | ModuleType
     function: str
@@ -87,8 +86,8 @@ POINTS = {
     "after a manifest file": Point(Manifest, "_write", after=True),
     "between the compact manifest and its parts": Point(Manifest, "_write", caller="compact", after=True),
     "among the compacted parts": Point(Path, "unlink", caller="compact"),
-    "between the mended manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
-    "among the mended parts": Point(Path, "unlink", caller="_supersede"),
+    "between the repaired manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
+    "among the repaired parts": Point(Path, "unlink", caller="_supersede"),
     "before an index": Point(Connection, "execute", says="CREATE INDEX"),
     "between two indexes of a shard": Point(Connection, "execute", says="CREATE INDEX", after=True),
     "before a small shard's indexes are committed": Point(Connection, "execute", says="COMMIT", caller="finish"),
@@ -116,14 +115,14 @@ def fail() -> None:
 
 
 def nothing() -> None:
-    """For a run that is only to be slow and of many steps."""
+    """For a run that only has the tiny limits."""
 
 
 EFFECTS = {effect.__name__: effect for effect in (kill, hang_up, hang, fail, nothing)}
 
 
 def start(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Process:
-    """A migration in a process of its own, to be struck."""
+    """A migration in a process of its own, with a fault."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.faults", name, str(n), effect.__name__],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
@@ -134,7 +133,7 @@ def start(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], No
 
 
 def struck(environ: Mapping[str, str], name: str, n: int, effect: Callable[[], None] = kill) -> Outcome:
-    """A whole migration in a process of its own, struck."""
+    """The outcome of a migration in a process of its own, with a fault."""
     with start(environ, name, n, effect) as process:
         return finished(process)
 
@@ -143,7 +142,7 @@ FORCED = ("sh", "-c", 'exec "$@" --force', "sh")
 
 
 def flipped(data: bytes, dice: random.Random, *, times: int = 1) -> bytes:
-    """The bytes with so many bits turned over, anywhere."""
+    """The bytes with so many bits flipped at random places."""
     damaged = bytearray(data)
     for _ in range(times):
         damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
@@ -151,7 +150,7 @@ def flipped(data: bytes, dice: random.Random, *, times: int = 1) -> bytes:
 
 
 def _privileged(*command: str | Path) -> None:
-    """Runs what only root may; skips the test where root may not either, as in a container without the capability."""
+    """Runs what needs root; skips the test if root may not either, as in a container without the capability."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"apt-get install e2fsprogs mount: no {command[0]}")
     tried = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -161,7 +160,7 @@ def _privileged(*command: str | Path) -> None:
 
 @contextmanager
 def unwritable(path: Path) -> Iterator[None]:
-    """The file can only be read, even by root, whom its mode does not bind."""
+    """Makes the file read-only even for root, for whom its mode does not count."""
     if os.geteuid():
         path.chmod(0o400)
         yield
@@ -175,7 +174,7 @@ def unwritable(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Disk:
-    """A file system of its own, as small as asked for."""
+    """A small file system of its own."""
 
     path: Path
 
@@ -183,13 +182,13 @@ class Disk:
         subprocess.run(["mount", "-o", f"remount,size={size_kib}k", self.path], check=True)
 
     def fill(self, *, but_kib: int = 0) -> Path:
-        """Takes all the room there is, but for so much."""
-        hog = self.path / "hog"
-        with suppress(OSError), hog.open("wb", buffering=0) as file:
+        """Fills the disk, except for so much."""
+        filler = self.path / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
-        os.truncate(hog, hog.stat().st_size - but_kib * 1024)
-        return hog
+        os.truncate(filler, filler.stat().st_size - but_kib * 1024)
+        return filler
 
 
 @contextmanager
@@ -204,13 +203,13 @@ def disk(path: Path, *, size_kib: int) -> Iterator[Disk]:
 
 
 def states(process: Process, directory: Path, copies: Path, dice: random.Random, *, most: int) -> int:
-    """Copies the directory at random moments until the process ends, each time while it stands still; how many."""
+    """Copies the directory at random moments until the process ends, each time while it is stopped; how many."""
     taken = 0
     while process.poll() is None and taken < most:
         time.sleep(dice.uniform(0.01, 0.12))
         process.send_signal(signal.SIGSTOP)
         try:
-            if stands_still(process) and directory.is_dir():
+            if is_stopped(process) and directory.is_dir():
                 shutil.copytree(directory, copies / f"{taken:03d}")
                 taken += 1
         finally:
@@ -218,8 +217,8 @@ def states(process: Process, directory: Path, copies: Path, dice: random.Random,
     return taken
 
 
-def stands_still(process: Process) -> bool:
-    """Waits until the signal to stop has reached every thread; False where the process has ended."""
+def is_stopped(process: Process) -> bool:
+    """Waits until the stop signal has reached every thread; False if the process has ended."""
     with suppress(psutil.NoSuchProcess):
         while (state := psutil.Process(process.pid).status()) != psutil.STATUS_ZOMBIE:
             if state == psutil.STATUS_STOPPED:
@@ -232,7 +231,7 @@ def main(name: str, n: str, effect: str) -> int:
     point = POINTS[name]
     with (
         patch.multiple(
-            "etl.runtime.limits", BATCH_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
+            "etl.runtime.limits", READ_TASK_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
         ),
         patch.multiple("etl.migrate.commit_tracker", _FLUSH_WINDOWS=4),
         patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),

@@ -1,6 +1,7 @@
-"""A directory in which one migration happens, in this process or in one of its own."""
+"""A directory for one migration, which runs in this process or in a process of its own."""
 
 import hashlib
+import json
 import os
 import random
 import sqlite3
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from etl.migrate.command import run
 from tests.oracle import compare
@@ -29,7 +30,7 @@ class Outcome(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What must not change: the SHA-256 and the mtime of each file."""
+    """What must not change of a file: its SHA-256 and its mtime."""
 
     digest: str
     mtime_ns: int
@@ -121,7 +122,7 @@ def finished(process: Process) -> Outcome:
 
 
 def differences(environ: Mapping[str, str]) -> list[str]:
-    """The oracle's word on what these settings should have made."""
+    """What the oracle finds wrong in the shards of these settings."""
     return compare(
         environ["SOURCE_DB"],
         environ["SHARD_DIR"],
@@ -138,7 +139,7 @@ def snapshot(paths: Iterable[Path]) -> dict[Path, Snapshot]:
 
 
 def error_line(err: str) -> str:
-    """The last line of a failed run's stderr; the readable log may stand above it, a traceback may not."""
+    """The last line of a failed run's stderr; log lines may be above it, a traceback may not."""
     assert "Traceback" not in err
     return err.strip().splitlines()[-1]
 
@@ -147,8 +148,25 @@ def shard_files(environ: Mapping[str, str]) -> list[Path]:
     return sorted(Path(environ["SHARD_DIR"]).glob("*.db")) if Path(environ["SHARD_DIR"]).is_dir() else []
 
 
+def log_lines(place: Workplace) -> list[dict[str, Any]]:
+    """All lines of all logs, the oldest log first."""
+    paths = sorted(place.logs.glob("logs/*.log"))
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def log_events(place: Workplace, name: str) -> list[dict[str, Any]]:
+    return [line for line in log_lines(place) if line["event"] == name]
+
+
+def await_line(process: Process, text: str, *, of_stderr: bool = False) -> None:
+    """Return once the process has written a line with the text."""
+    stream = process.stderr if of_stderr else process.stdout
+    assert stream is not None
+    assert any(text in line for line in stream), f"ended without {text!r}"
+
+
 def await_file(process: Process, directory: Path, pattern: str) -> None:
-    """Return once a file matches; looking at names only, for opening a shard could lock it."""
+    """Return once a file matches. Looks at names only: to open a shard could lock it."""
     _await(process, lambda: any(directory.glob(pattern)))
 
 
@@ -163,5 +181,5 @@ def _await(process: Process, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert process.poll() is None, f"ended with {process.returncode} too early: {finished(process).err}"
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain"
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s"
         time.sleep(0.003)

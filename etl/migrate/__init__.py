@@ -1,1 +1,1 @@
-"""The command that loads."""
+"""The command that loads: settings to exit code, the checks before a run, `--plan`, and the demo."""

@@ -1,4 +1,4 @@
-"""python -m etl.migrate: one run, from settings to exit code."""
+"""python -m etl.migrate: one run, from settings to exit code; also `--plan` and `--demo`."""
 
 from __future__ import annotations
 
@@ -16,143 +16,132 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import EtlError, Refused
 from etl.migrate import demo
-from etl.migrate.plan import forecast, render
+from etl.migrate.plan import plan as plans
+from etl.migrate.plan import render
 from etl.migrate.run import Migration, Outcome
-from etl.runtime import files, lock, log
+from etl.runtime import files
 from etl.runtime.console import (
-    as_known,
-    complain,
-    maybe_deaf,
-    private_files,
-    say,
-    stand_in_for_closed_streams,
-    temporary_files_in,
+    Version,
+    errors_as_lines,
+    print_errors,
+    print_result,
+    replace_closed_streams,
+    tolerate_closed,
 )
+from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
-from etl.runtime.version import Version
 from etl.status import summary
 from etl.status.heartbeat import Heartbeat
 from etl.status.progress import Progress
+from etl.status.status_file import RunStatus
+from etl.status.units import counted
 
 _ENV_FILE = Path(".env")
 
 
+@errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool = False) -> int:
-    """One migration with the settings of `environ` over `env_file`; the exit code. Errors become one line each.
+    """One migration with the settings of `environ` over `env_file`; the exit code.
 
-    With `force` it goes on although the disk seems too small, or the source another one than before.
+    With `force` it goes on although the disk seems too small, or the source seems to be another one than before.
     """
     with private_files(), Interrupt() as interrupt:
-        try:
-            tally = Progress()
-            outcome = _locked(load(environ, env_file), interrupt, tally, force=force)
-        except EtlError as error:
-            return complain(error)
-        with maybe_deaf(sys.stderr):
-            summary.show(tally)
-        _say(outcome, interrupt)
-        return _exit_code(outcome, interrupt)
+        outcome, status = _migrate(load(environ, env_file), interrupt, force=force)
+        summary.show(status)
+        return _show_outcome(outcome, interrupt)
 
 
+@errors_as_lines
 def show_plan(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
     """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
-    try:
-        planned = forecast.make(load(environ, env_file))
-    except EtlError as error:
-        return complain(error)
+    planned = plans.make(load(environ, env_file))
     if as_json:
-        say(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+        print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
     else:
-        with maybe_deaf(sys.stdout):
+        with tolerate_closed(sys.stdout):
             render.show(planned)
-    with maybe_deaf(sys.stderr):
-        for refusal in planned.refusals:
-            print(f"error: {refusal}", file=sys.stderr)
+    print_errors(*planned.refusals)
     return planned.exit_code
 
 
+@errors_as_lines
 def run_demo(rows: int, directory: Path = Path("demo")) -> int:
-    """Invents a source of that many rows in `directory` and migrates it; the exit code. Settings are the defaults."""
+    """Creates a source of that many rows in `directory` and migrates it with the default settings; the exit code."""
     environ = {
         "SOURCE_DB": str(directory / "clients.db"),
         "SHARD_DIR": str(directory / "shards"),
         "LOG_DIR": str(directory),
     }
     with private_files(), Interrupt() as interrupt:
-        try:
-            settings = load(environ)
-            files.check(settings, *files.OF_A_RUN)
-            demo.make_source(settings.SOURCE_DB, rows)
-            outcome = _locked(settings, interrupt, Progress())
-        except EtlError as error:
-            return complain(error)
-        with maybe_deaf(sys.stdout):
-            Console().print(_table(outcome))
-        _say(outcome, interrupt)
-        return _exit_code(outcome, interrupt)
+        settings = load(environ)
+        files.check(settings, *files.OF_A_RUN)
+        demo.make_source(settings.SOURCE_DB, rows)
+        outcome, status = _migrate(settings, interrupt)
+        with tolerate_closed(sys.stdout):
+            Console().print(_table(status))
+        return _show_outcome(outcome, interrupt)
 
 
-def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
-    """A signal that came when nothing was left to stop has stopped nothing."""
-    return 0 if outcome.is_complete else interrupt.exit_code
-
-
-def _locked(settings: Settings, interrupt: Interrupt, tally: Progress, *, force: bool = False) -> Outcome:
+def _migrate(settings: Settings, interrupt: Interrupt, *, force: bool = False) -> tuple[Outcome, RunStatus]:
+    """Runs in a session of its own, with a heartbeat."""
     files.check(settings, *files.OF_A_RUN)
-    started = log.now()
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be made ({error.strerror}); choose another") from None
-    with (
-        temporary_files_in(settings.SHARD_DIR),
-        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
-        log.log(settings.LOG_DIR, started) as log_path,
-    ):
-        run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
-        pulse = Heartbeat(settings, tally, run_id=run_id, started=started)
-        try:
-            log.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            pulse.start()
-            outcome = Migration(settings, run_id=run_id, stop=interrupt.stop, tally=tally, force=force).run()
-        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
-            known = as_known(error, log_path)
-            pulse.end("refused" if isinstance(known, Refused) else "failed", known.exit_code, error=str(known))
-            log.failure(error)
-            log.event("end", exit_code=known.exit_code)
-            raise known from None
-        exit_code = _exit_code(outcome, interrupt)
+        raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be created ({error.strerror}); choose another") from None
+    with session(settings) as current:
+        progress = Progress()
+        heartbeat = Heartbeat(settings, progress, run_id=current.run_id, started=current.started)
+
+        def end(error: EtlError) -> None:
+            heartbeat.end("refused" if isinstance(error, Refused) else "failed", error.exit_code, error=str(error))
+
+        current.on_error = end
+        heartbeat.start()
+        outcome = Migration(
+            settings,
+            run_id=current.run_id,
+            stop=interrupt.stop,
+            progress=progress,
+            warn=heartbeat.warn,
+            force=force,
+        ).run()
+        current.exit_code = _exit_code(outcome, interrupt)
+        current.totals = {"rows": outcome.rows}
         done = "nothing new" if outcome.nothing_new else "done"
-        pulse.end(done if outcome.is_complete else "stopped", exit_code)
-        log.event("end", exit_code=exit_code, rows=outcome.rows)
-        return outcome
+        return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code)
 
 
-def _say(outcome: Outcome, interrupt: Interrupt) -> None:
-    seconds = outcome.load_s + outcome.finish_s
-    done = f"{outcome.rows:,} rows in {seconds:.1f} s ({outcome.rows / max(seconds, 1e-9):,.0f} rows/s)"
-    if outcome.nothing_new:
-        text = f"nothing new: {_no_rowid_above(outcome.last_rowid)}"
+def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
+    """A signal that came when nothing was left to do has stopped nothing."""
+    return 0 if outcome.is_complete else interrupt.exit_code
+
+
+def _show_outcome(outcome: Outcome, interrupt: Interrupt) -> int:
+    """Prints the last lines of a run; its exit code."""
+    rate = outcome.rows / max(outcome.seconds, 1e-9)
+    done = f"{counted(outcome.rows, 'row')} in {outcome.seconds:.1f} s ({rate:,.0f} rows/s)"
+    if outcome.nothing_new and outcome.last_rowid is None:
+        text = "nothing new: the source has no rows"
+    elif outcome.nothing_new:
+        text = f"nothing new: the source has no rowid above {outcome.last_rowid:,}"
     elif outcome.is_complete:
         text = f"done: {done}"
     else:
         text = f"stopped by {interrupt.name}: {done}; run again to resume"
-    say(text)
+    print_result(text)
     for shard in outcome.unproved:
-        say(f"shard {shard} was loaded later than the others; run python -m etl.verify to prove that they fit together")
+        print_result(f"shard {shard} was loaded later than the others; run python -m etl.verify to check that they fit")
+    return _exit_code(outcome, interrupt)
 
 
-def _no_rowid_above(last_rowid: int | None) -> str:
-    return "the source has no rows" if last_rowid is None else f"the source has no rowid above {last_rowid:,}"
-
-
-def _table(outcome: Outcome) -> RichTable:
+def _table(status: RunStatus) -> RichTable:
     table = RichTable(title="shards")
     for name in ("shard", "rows", "MB"):
         table.add_column(name, justify="right")
-    for total in outcome.totals:
-        table.add_row(str(total.shard), f"{total.rows:,}", f"{total.bytes / 1e6:,.1f}")
+    for shard in status.shards:
+        table.add_row(str(shard.shard), f"{shard.rows:,}", f"{shard.bytes / 1e6:,.1f}")
     return table
 
 
@@ -162,21 +151,21 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     rows: Annotated[
-        int | None, typer.Argument(help=f"With --demo: how many rows to invent, {demo.ROWS} if not given.")
+        int | None, typer.Argument(help=f"With --demo: how many rows to invent; {demo.ROWS} by default.")
     ] = None,
     *,
     with_demo: Annotated[
-        bool, typer.Option("--demo", help="Invent a source in demo/ and migrate it; needs no settings.")
+        bool, typer.Option("--demo", help="Create a source in demo/ and migrate it; needs no settings.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Go on although the disk seems too small, or the source another one than before."),
+        typer.Option("--force", help="Go on although the disk seems too small, or the source seems to be another one."),
     ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what a run would do, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --plan: as one JSON object.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what a run would do, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as one JSON object.")] = False,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
-    """Move one table of an SQLite file into shard files, or bring the shards up to date.
+    """Move one table of an SQLite file into shard files, or add its new rows to them.
 
     Settings come from the environment, over the file .env here, over their defaults; the README lists them.
 
@@ -184,15 +173,15 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     if plan and (with_demo or rows is not None):
-        raise typer.BadParameter("--plan goes by the settings; --demo has its own")
+        raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
     if as_json and not plan:
-        raise typer.BadParameter("--json goes with --plan")
+        raise typer.BadParameter("--json needs --plan")
     if plan:
         raise typer.Exit(show_plan(os.environ, _ENV_FILE, as_json=as_json))
     if rows is not None and not with_demo:
-        raise typer.BadParameter("a number of rows goes with --demo")
+        raise typer.BadParameter("a number of rows needs --demo")
     if with_demo:
         raise typer.Exit(run_demo(demo.ROWS if rows is None else rows))
     raise typer.Exit(run(os.environ, _ENV_FILE, force=force))

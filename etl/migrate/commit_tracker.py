@@ -1,9 +1,9 @@
-"""The books of a load: which windows are on their way, and which every shard has committed."""
+"""The windows in flight of a load, until every shard has committed them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from etl.core.model import RowidRange, ShardMap
@@ -11,54 +11,56 @@ from etl.engines.reader import WindowRead
 from etl.engines.writer import Committed
 from etl.runtime import log
 from etl.shards.manifest import Entry, Manifest
-from etl.status.watch import Watch
+from etl.status.progress import Progress
 
 _FLUSH_WINDOWS = 500
 _FLUSH_S = 30.0
 
 
 @dataclass
-class _OnItsWay:
-    """A window that has been read, and how many shards have yet to commit it."""
+class _InFlight:
+    """A window that has been read and that some shard has not committed yet."""
 
     read: WindowRead
     slots: int
-    """How many shards lacked it when it was read."""
+    """How many shards have to commit it."""
     remaining: int
+    """How many of them have not yet."""
     write_ms: float = 0.0
 
 
 class CommitTracker:
-    """Kept by one thread. A window that every shard has committed goes into the manifest and the log."""
+    """Adds each window that every shard has committed to the manifest and the log. Used by one thread."""
 
     def __init__(
         self,
         shard_map: ShardMap,
         manifest: Manifest,
-        watch: Watch,
+        progress: Progress,
         *,
         run_id: str,
         before: Mapping[RowidRange, Mapping[int, int]],
+        tick: Callable[[], None],
     ) -> None:
         self._shard_map = shard_map
         self._manifest = manifest
-        self._watch = watch
+        self._progress = progress
         self._run_id = run_id
+        self._tick = tick
         self._before = before
         """Windows that lost shards lack: window → slot of another shard → rows that it has."""
-        self._windows: dict[RowidRange, _OnItsWay] = {}
+        self._windows: dict[RowidRange, _InFlight] = {}
         self._flushed = time.monotonic()
 
     def enter(self, event: WindowRead | Committed) -> None:
-        """Takes in what a thread has done."""
         match event:
             case WindowRead():
                 remaining = len(self._shard_map.shards) - len(self._before.get(event.window, ()))
-                self._windows[event.window] = _OnItsWay(event, remaining, remaining)
-                self._watch.read(event.rows, event.window.span, event.bytes)
+                self._windows[event.window] = _InFlight(event, remaining, remaining)
+                self._progress.read(event.rows, event.window.span, event.bytes)
             case Committed():
                 states = [self._windows[window] for window in event.windows]
-                self._watch.wrote(
+                self._progress.wrote(
                     self._shard_map.shards[event.slot],
                     rows=sum(state.read.rows_by_slot[event.slot] for state in states),
                     rowids=sum(state.read.window.span / state.slots for state in states),
@@ -68,14 +70,14 @@ class CommitTracker:
                     self._committed(window, event.ms / len(event.windows))
 
     def tick(self) -> None:
-        """Does what is due by the clock."""
-        self._watch.tick(in_flight=len(self._windows))
+        """Does what is due: progress, and the manifest's next file."""
+        self._progress.windows_in_flight = len(self._windows)
+        self._tick()
         if self._manifest.waiting >= _FLUSH_WINDOWS or time.monotonic() - self._flushed >= _FLUSH_S:
             self._manifest.flush()
             self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes what the manifest still lacks."""
         self._manifest.flush()
 
     def _committed(self, window: RowidRange, ms: float) -> None:
@@ -100,4 +102,15 @@ class CommitTracker:
             started_at=read.started_at,
         )
         self._manifest.add(entry)
-        self._watch.window(entry)
+        self._progress.window(entry)
+        log.event(
+            "window",
+            first_rowid=window.first_rowid,
+            last_rowid=window.last_rowid,
+            rows=sum(rows),
+            rows_per_s=round(self._progress.rows_per_s(time.monotonic())),
+            bytes=read.bytes,
+            read_ms=round(read.read_ms, 1),
+            route_ms=round(read.route_ms, 1),
+            write_ms=round(state.write_ms, 1),
+        )

@@ -1,4 +1,4 @@
-"""The demo's source: `clients`, 12 columns of invented people, the same rows every time."""
+"""The source of the demo: `clients`, 12 columns of invented people, the same rows every time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FROM dice
 
 
 def make_source(path: Path, rows: int) -> None:
-    """Makes the file with rows 1 to `rows`, or adds what it lacks of them; one that has more stays as it is."""
+    """Creates the file with rows 1 to `rows`, or adds those that are missing; it deletes none."""
     if rows < 1:
         raise Refused(f"--demo {rows}: expected a number of rows from 1 up")
     try:

@@ -11,12 +11,11 @@ from typing import Any
 
 import typer
 
-from etl import __version__
 from etl.core.errors import EtlError, Refused
 from etl.runtime import files, log, startup
-from etl.runtime.console import complain, say, stand_in_for_closed_streams
+from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
 from etl.runtime.settings import Settings, load
-from etl.runtime.version import Version
+from etl.runtime.version import VERSION
 from etl.shards import found_set
 
 _NOTEBOOK = "validate_shards.ipynb"
@@ -27,13 +26,10 @@ _NEEDED = ("nbclient", "ipykernel", "markdown_it")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
     """Writes SHARD_DIR/report.html by the settings of `environ` over `env_file`; the exit code."""
-    try:
-        path = make(load(environ, env_file))
-    except EtlError as error:
-        return complain(error)
-    say(f"report: {path}")
+    print_result(f"report: {make(load(environ, env_file))}")
     return 0
 
 
@@ -53,7 +49,7 @@ def make(settings: Settings) -> Path:
     found.check(found.shard_map.shards)
     cells = _executed({"SHARD_DIR": str(shard_dir), "TABLE_NAME": settings.TABLE_NAME})
     made = f"{log.now():%Y-%m-%d %H:%M} UTC"
-    footer = f"{shard_dir}, {made}, shard-migrate {__version__}. No cell of the table is in this page."
+    footer = f"{shard_dir}, {made}, shard-migrate {VERSION}. No cell of the table is in this page."
     text = page(cells, title=f"Shards of {found.table}", footer=footer)
     return _write(files.REPORT.path(shard_dir), text)
 
@@ -121,6 +117,6 @@ def main(
 
     Example: SHARD_DIR=shards python -m etl.report
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     startup.raise_at_ctrl_c()  # a kernel and its directory are to be removed
     raise typer.Exit(run(os.environ, Path(".env")))

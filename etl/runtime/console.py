@@ -1,76 +1,76 @@
-"""What every command has about its work: private files, room for SQLite's temporary ones, errors as lines."""
+"""What every command prints: results, error lines, its version."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, ParamSpec, TextIO
+
+import typer
 
 from etl.core.errors import EtlError
+from etl.runtime.version import VERSION
+
+P = ParamSpec("P")
 
 
-def complain(error: EtlError) -> int:
-    """Prints an error's lines; its exit code."""
-    with maybe_deaf(sys.stderr):
-        for line in str(error).splitlines():
+def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
+    """Wraps a command that returns its exit code: it prints an EtlError as lines and returns the error's exit code."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except EtlError as error:
+            print_errors(*str(error).splitlines())
+            return error.exit_code
+
+    return wrapped
+
+
+def print_errors(*lines: str) -> None:
+    with tolerate_closed(sys.stderr):
+        for line in lines:
             print(f"error: {line}", file=sys.stderr)
-    return error.exit_code
 
 
-def as_known(error: BaseException, log_path: Path) -> EtlError:
-    """The error, or one line for an error that nobody foresaw."""
-    if isinstance(error, EtlError):
-        return error
-    return EtlError(f"{type(error).__name__}, unforeseen; its place is in {log_path}; run again to resume")
-
-
-def say(text: str) -> None:
-    """Prints a command's result."""
-    with maybe_deaf(sys.stdout):
+def print_result(text: str) -> None:
+    with tolerate_closed(sys.stdout):
         print(text)
 
 
 @contextmanager
-def maybe_deaf(stream: TextIO) -> Iterator[None]:
-    """Nobody may listen any more (`| head`), or the file there be on a full disk: the work and its code stand.
+def tolerate_closed(stream: TextIO) -> Iterator[None]:
+    """Ignores a stream whose reader has gone (`| head`) or whose disk is full: the exit code does not change.
 
-    What the stream has kept back would fail again when Python ends, so it then goes nowhere.
+    The stream's buffer would fail again when Python exits, so the stream then leads to /dev/null.
     """
     try:
         yield
         stream.flush()
     except OSError:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
+        with Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), stream.fileno())
 
 
-def stand_in_for_closed_streams() -> None:
-    """A process started without standard streams would get shards for them: the next file opened takes the number."""
+def replace_closed_streams() -> None:
+    """Opens /dev/null for each standard stream that is closed: the next file opened, a shard, would get its number."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life
 
 
-@contextmanager
-def temporary_files_in(shard_dir: Path) -> Iterator[None]:
-    """SQLite's index builds spill to files as big as the index: beside the shards there is room for them."""
-    before = os.environ.get("SQLITE_TMPDIR")
-    os.environ["SQLITE_TMPDIR"] = before or str(shard_dir.absolute())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SQLITE_TMPDIR"]
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if wanted:
+        print(f"shard-migrate {VERSION}")
+        raise typer.Exit
 
 
-@contextmanager
-def private_files() -> Iterator[None]:
-    """Every file made meanwhile is its owner's alone: mode 0600, directories 0700."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+"""The option --version, the same in every command."""

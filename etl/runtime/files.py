@@ -1,4 +1,4 @@
-"""The files that a command replaces: which there are, which of them are ours, and how one is written."""
+"""The files that commands write: their names, how to recognise them, and how to replace one atomically."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from etl.core.routing import in_file_names, shard_path
 from etl.runtime.settings import Settings
 
 _COMPANIONS = ("-journal", "-wal", "-shm")
-"""SQLite makes and deletes these files beside a database."""
+"""SQLite creates and deletes these files beside a database."""
 _PID_LINE = re.compile(rb"\d+\n")
-"""Where a file system has no locks, filelock writes who holds the lock, its pid first."""
+"""On a file system without locks filelock writes the holder into the lock file, first the pid."""
 _LONGEST_PID = 20
 _LEFTOVER = re.compile(r"\.etl-(\d+)-\w+\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of file that this program writes, and what shows that a file is of this kind."""
+    """A kind of file that this program writes, and how such a file is recognised."""
 
     noun: str
     name: str
-    """In SHARD_DIR; empty where a setting gives the path."""
+    """In SHARD_DIR; empty if a setting gives the path."""
     beginning: bytes
-    """The first bytes of each such file; none for the lock file, which is empty."""
+    """The first bytes of every such file; none for the lock file, which is empty."""
     fields: frozenset[str] = frozenset()
-    """Where the file is a JSON object: what it has."""
+    """If the file is a JSON object: keys that it has."""
 
     def path(self, shard_dir: Path, table: str = "") -> Path:
-        """Where it is: several tables may share a directory."""
+        """The path of a table's file: several tables may share SHARD_DIR."""
         return shard_dir / self.name.format(table=in_file_names(table))
 
     def is_in(self, path: Path) -> bool:
-        """Whether the file is of this kind, whole or broken off (a power cut may leave a part of it, or nothing)."""
+        """Whether the file is of this kind, also if it is cut off: a power cut may leave a part of it, or nothing."""
         with path.open("rb") as file:
             start = file.read(len(self.beginning) or _LONGEST_PID)
             if not self.beginning:
@@ -60,7 +60,7 @@ class Kind:
 
 
 LOCK = Kind("the lock file", ".etl.lock", b"")
-RUN = Kind("the file that names the run at work", ".etl-run.json", b'{"pid": ', frozenset({"pid", "started_at"}))
+RUN = Kind("the file that names the running command", ".etl-run.json", b'{"pid": ', frozenset({"pid", "started_at"}))
 STATUS = Kind("the status file", "{table}_status.json", b'{"table": "', frozenset({"table", "run_id", "outcome"}))
 VERIFICATION = Kind(
     "the outcome of the last verification",
@@ -79,16 +79,16 @@ OF_A_RUN = (LOCK, RUN, STATUS, METRICS)
 
 
 def check(settings: Settings, *written: Kind) -> None:
-    """Raises Refused unless each path has one use, and each file of these kinds that exists is ours. Writes nothing."""
+    """Raises Refused unless each path has one use, and existing files of these kinds are this program's own."""
     check_uses(settings)
     for kind in written:
-        check_is_ours(settings, kind)
+        check_is_own(settings, kind)
 
 
 def check_uses(settings: Settings) -> None:
-    """Raises Refused where two of the source, the shards, what SQLite makes beside them and our files are one file.
+    """Raises Refused if the source, a shard, a companion of them or a file of this program are one and the same file.
 
-    Two paths are one file where they lead to one place or one inode, through links or not.
+    Two paths are one file if they lead to the same place or inode, through links or not.
     """
     used: dict[object, str] = {}
     real = cache(os.path.realpath)
@@ -129,7 +129,7 @@ def _with_companions(databases: list[tuple[str, Path]]) -> Iterator[tuple[str, P
 
 
 def _marks(path: Path, real: Callable[[Path], str]) -> set[object]:
-    """What two paths of one file share: its place, with links followed and not, and its inode."""
+    """What two paths of one file have in common: its place, with and without following links, and its inode."""
     place = f"{real(path.parent)}/{path.name}"
     marks: set[object] = {place, real(path) if _is_link(path) else place}
     with suppress(OSError):
@@ -139,11 +139,11 @@ def _marks(path: Path, real: Callable[[Path], str]) -> set[object]:
 
 
 def _is_link(path: Path) -> bool:
-    return os.path.islink(path)  # noqa: PTH114 - Path's own raises where a name is too long for a file
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises where a name is too long
 
 
-def check_is_ours(settings: Settings, kind: Kind) -> None:
-    """Raises Refused where something stands in the place of such a file and is not one that this program wrote."""
+def check_is_own(settings: Settings, kind: Kind) -> None:
+    """Raises Refused if the path has something that this program did not write as this kind."""
     path = _paths(settings).get(kind)
     found = _foreign(kind, path) if path else ""
     if found:
@@ -154,26 +154,26 @@ def check_is_ours(settings: Settings, kind: Kind) -> None:
 
 
 def _foreign(kind: Kind, path: Path) -> str:
-    """What is at the path instead of a file of this kind; nothing where there is one, or no file."""
+    """What is at the path instead of a file of this kind; empty if there is such a file, or none."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return ""  # nothing to replace; where it cannot be written either, the write says so
+        return ""  # nothing to replace; if it cannot be written either, the write says so
     if not stat.S_ISREG(mode):
         return "a directory" if stat.S_ISDIR(mode) else "something that is no regular file"
     try:
         return "" if kind.is_in(path) else "another file"
     except FileNotFoundError:
-        return ""  # a run replaces it just now
+        return ""  # a run is replacing it now
     except OSError as error:
         return f"a file that cannot be read ({error.strerror})"
 
 
 def replace(path: Path, content: bytes | memoryview, *, mode: int = 0o600, durable: bool = False) -> None:
-    """Writes a new file beside the path and renames it: a reader sees the old file or the new one, whole.
+    """Writes a new file beside the path and renames it, so that a reader sees the whole old file or the whole new one.
 
-    The new file's name is its own, so no other file is opened, not even through a link. `durable`: a power cut does
-    not undo it.
+    The temporary name is new, so no existing file is opened, not even through a link. With `durable` the file survives
+    a power cut.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".etl-{os.getpid()}-", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -194,16 +194,15 @@ def replace(path: Path, content: bytes | memoryview, *, mode: int = 0o600, durab
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes the new files that processes left in the directory when they were killed while they wrote."""
+    """Removes the temporary files of processes that were killed in `replace`."""
     for path in directory.glob(".etl-*.tmp"):
         match = _LEFTOVER.fullmatch(path.name)
-        # This process writes nothing there just now; in a container every run may have the same pid.
+        # In a container every run may have the same pid; this process is writing no such file now.
         if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
             path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

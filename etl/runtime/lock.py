@@ -1,4 +1,4 @@
-"""One run at a time for each SHARD_DIR: a lock that the kernel frees when its holder dies, however it dies."""
+"""One command at a time in each SHARD_DIR: a lock that the kernel frees when its holder dies, even by kill -9."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ _WAIT_FOR_NAME_S = 0.5
 def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
     """Holds SHARD_DIR while the block runs.
 
-    Raises AlreadyRunning, naming pid and start of the holder, at once where another run has it; Refused where
-    SHARD_DIR cannot be written.
+    Raises AlreadyRunning with the holder's pid and start, without waiting; Refused where SHARD_DIR cannot be written.
     """
     holder, path = files.RUN.path(shard_dir), files.LOCK.path(shard_dir)
     lock = FileLock(path, timeout=0, mode=0o600)
@@ -33,12 +32,12 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
         files.replace(holder, json.dumps({"pid": os.getpid(), "started_at": started_at}).encode())
     except Timeout:
         if not path.exists():
-            raise Refused(f"SHARD_DIR={shard_dir}: no file can be made here; choose another directory") from None
+            raise Refused(f"SHARD_DIR={shard_dir}: no file can be created here; choose another directory") from None
         raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
     except OSError as error:
         lock.release()
         raise Refused(
-            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); mend that, or choose another"
+            f"SHARD_DIR={shard_dir}: cannot be written ({error.strerror}); fix that, or choose another"
         ) from None
     try:
         yield
@@ -47,7 +46,7 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
 
 
 def _name_of(holder: Path) -> str:
-    """The run that holds the lock. It writes its name just after it has the lock: a dead run's may stand there yet."""
+    """The run that holds the lock. It writes its pid just after it takes the lock: until then a dead run's is there."""
     deadline = time.monotonic() + _WAIT_FOR_NAME_S
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""What a run says of itself: flat JSON lines in a file, readable lines on the console. Never a cell's value."""
+"""The log of a run: flat JSON lines in a file, readable lines on the console. It never has a cell's value."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _CONSOLE_EVENTS = {  # and every warning
     "progress",
     "loaded",
     "finished",
-    "mended",
+    "repaired",
 }
 
-logger.disable("etl")  # where nobody opened a log, as under a plan or in a notebook, events go nowhere
+logger.disable("etl")  # without an open log, as in --plan or a notebook, events are dropped
 
 
 def now() -> datetime:
-    """The present moment, in UTC."""
+    """The time now, in UTC."""
     return datetime.now(UTC)
 
 
 @contextmanager
-def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterator[Path]:
-    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; gives the file."""
+def to_file(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterator[Path]:
+    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; yields the path."""
     path = log_dir / "logs" / f"{name}_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def log(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterato
         for sink in sinks:
             logger.remove(sink)
         logger.disable("etl")
-        with suppress(OSError):  # a full disk has been reported by the write that met it
+        with suppress(OSError):  # the write that found the disk full has reported it
             file.close()
 
 
@@ -71,14 +71,14 @@ def event(name: str, level: str = "INFO", **fields: Any) -> None:
 
 
 def failure(error: BaseException) -> None:
-    """Logs an error that ends the run: its line and where it came from, but no text of foreign errors."""
+    """Logs an error that ends the run: its line and its place; other libraries' texts may have cell values, so none."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     line = str(error) if isinstance(error, EtlError) else type(error).__name__
     event("error", "ERROR", error=line, traceback=frames)
 
 
 def collect_garbage() -> None:
-    """Frees what can be freed: Python's cycles and Arrow's unused pool. Then logs memory."""
+    """Collects Python's garbage, releases Arrow's unused memory, and logs memory."""
     gc.collect()
     pa.default_memory_pool().release_unused()
     memory("collected")
@@ -87,7 +87,7 @@ def collect_garbage() -> None:
 def memory(name: str = "memory") -> None:
     """Logs the process's resident memory and threads."""
     process = psutil.Process()
-    with suppress(psutil.Error, OSError):  # short of open files, say: no reason to end a run
+    with suppress(psutil.Error, OSError):  # for example, too many open files: no reason to end a run
         event(name, rss_mb=round(process.memory_info().rss / 1e6, 1), threads=process.num_threads())
 
 
@@ -102,13 +102,13 @@ def _write_json(file: TextIO, message: Message) -> None:
     try:
         file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
     except OSError as error:
-        raise EtlError(f"{file.name}: the log cannot be written ({error.strerror}); mend that and run again") from None
+        raise EtlError(f"{file.name}: the log cannot be written ({error.strerror}); fix that and run again") from None
 
 
 def _write_console(message: Message) -> None:
     record = message.record
     if record["message"] not in _CONSOLE_EVENTS and record["level"].name != "WARNING":
-        return  # an error is the last line that the command prints
+        return  # the command prints an error itself, as its last line
     text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
-    with suppress(OSError):  # a console that is gone ends no run
+    with suppress(OSError):  # a closed console is no reason to end a run
         print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)

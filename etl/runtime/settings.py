@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, ShardMap
 
-logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # its warning of a bad line is our fault line
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # _unreadable_lines reports bad lines
 
 
 def _names(text: object) -> object:
@@ -30,7 +30,7 @@ def _filled(text: object) -> object:
 
 def _name(text: object) -> object:
     if isinstance(text, str) and (not text or "\0" in text):
-        raise ValueError("no name")  # SQLite and the file system would take it for what stands before the zero byte
+        raise ValueError("no name")  # SQLite and the file system would cut it at the zero byte
     return text
 
 
@@ -47,13 +47,13 @@ FilledPath = Annotated[Path, BeforeValidator(_filled)]
 
 
 def _setting(default: Any, meaning: str, expected: str, **bounds: Any) -> Any:
-    """A field with its line of the settings table and the words a fault uses for what was expected."""
+    """A field with its meaning, for the settings table, and what its error message says was expected."""
     chosen = {"default_factory": default} if callable(default) else {"default": default}
     return Field(**chosen, description=meaning, json_schema_extra={"expected": expected}, **bounds)
 
 
 class Settings(BaseSettings):
-    """One run's settings. The README's table, `.env.example` and this class are held together by a test."""
+    """The settings. A test compares this class, the README's table and `.env.example`."""
 
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, extra="ignore")
 
@@ -110,19 +110,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment comes in as a mapping (`init_settings`), so that it is read once and tests pass a dict."""
+        """The environment comes as a mapping (`init_settings`): it is read once, and tests pass a dict."""
         return init_settings, dotenv_settings
 
     @property
     def shard_map(self) -> ShardMap:
-        """Which shards there are."""
         return ShardMap(self.NUM_SHARDS, self.RESERVED_SHARD)
 
 
 def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     """The settings from `environ` over `env_file` (which may be missing) over the defaults.
 
-    Raises Refused with one line for each fault: name, value, what was expected.
+    Raises Refused with one line for each fault: name, value, and what was expected.
     """
     given = {name: environ[name] for name in Settings.model_fields if name in environ}
     faults = _unreadable_lines(env_file) if env_file and env_file.is_file() else []
@@ -142,7 +141,7 @@ def _fault(name: str, value: object) -> str:
 
 
 def _unreadable_lines(env_file: Path) -> list[str]:
-    """A fault for each line that is not NAME=value; its text stays out of the message, for it may be a secret."""
+    """A fault for each line that is not NAME=value, without the line's text, which may be a secret."""
     try:
         with env_file.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
@@ -154,13 +153,13 @@ def _unreadable_lines(env_file: Path) -> list[str]:
     return [
         *(f"{place}: expected NAME=value" for place, line in places if line.error or (line.key and line.value is None)),
         *(
-            f"{place}: expected a value as it is; ${{…}} is not filled in here"
+            f"{place}: expected a plain value; ${{…}} is not replaced here"
             for place, line in places
-            if _fills(line)
+            if _has_reference(line)
         ),
     ]
 
 
-def _fills(line: Binding) -> bool:
-    """Whether python-dotenv would put another variable into the value."""
+def _has_reference(line: Binding) -> bool:
+    """Whether python-dotenv would replace `${…}` in the value."""
     return line.key in Settings.model_fields and "${" in (line.value or "")

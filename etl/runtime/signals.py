@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: the first lets the windows in flight commit, the second ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first stops after the windows in flight, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """Listens while its block runs (in the main thread; elsewhere Python cannot listen)."""
+    """Handles the signals while its block runs; outside the main thread, where Python cannot, it does nothing."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -24,33 +24,31 @@ class Interrupt:
 
     @property
     def name(self) -> str:
-        """The signal that came, or nothing."""
+        """The signal that came, or an empty string."""
         return self._signal.name if self._signal else ""
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells have it; 0 where none came."""
+        """128 + the signal's number, as in shells; 0 without a signal."""
         return 128 + self._signal if self._signal else 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-            self._before = {number: signal.signal(number, self._heed) for number in heeded}
+            handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as by nohup
+            self._before = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _heed(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
             if number == signal.SIGHUP == self._signal:
                 return  # a closing terminal may send it twice
-            os._exit(128 + number)  # as kill -9 would: the shards' journals undo what is not committed
+            os._exit(128 + number)  # like kill -9: the shards' journals undo what is not committed
         self._signal = signal.Signals(number)
         self.stop.set()
+        line = f"{self._signal.name}: stopping after the windows in flight; press again to stop at once\n"
         with suppress(OSError):  # the terminal may be gone
-            os.write(
-                sys.stderr.fileno(),
-                f"{self._signal.name}: finishing the windows in flight; once more aborts\n".encode(),
-            )
+            os.write(sys.stderr.fileno(), line.encode())

@@ -1,4 +1,4 @@
-"""The start of a command: Ctrl-C ends it at once with exit code 130, without a traceback, while modules are loaded."""
+"""Ctrl-C while a command still imports its modules ends it at once: exit code 130, no traceback."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from types import FrameType
 
 
 def end_at_ctrl_c() -> None:
-    """Ends the process at Ctrl-C if it is a command of ours; a program that imports `etl` keeps its own handler."""
+    """Ends the process at Ctrl-C if it is one of these commands; a program that imports `etl` keeps its own handler."""
     if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as under nohup
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_at_ctrl_c() -> None:
-    """Makes Ctrl-C raise KeyboardInterrupt again, for a command that has something to clean up."""
+    """Makes Ctrl-C raise KeyboardInterrupt again, in a command that has something to clean up."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_command() -> bool:
-    if sys.argv[:1] == ["-m"]:  # until Python has found the module; its name stands before the arguments
+    if sys.argv[:1] == ["-m"]:  # until Python has found the module, whose name comes before the arguments
         return sys.orig_argv[-len(sys.argv)].split(".")[0] == __name__.split(".")[0]
-    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "shard-migrate"  # noqa: PTH119 - pathlib takes a while
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "shard-migrate"  # noqa: PTH119 - pathlib is slow to import
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -1,20 +1,3 @@
-"""The option --version, the same in every command."""
+"""The version, which `etl.__version__` and the report show."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-
-from etl import __version__
-
-
-def _show(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
-    if wanted:
-        print(f"shard-migrate {__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version, and do nothing else.")
-]
+VERSION = "0.1.0"

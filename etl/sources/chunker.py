@@ -40,8 +40,8 @@ class Chunker:
         self._backlog = backlog
         self._readers = readers
         self._window_rows = batch_rows * readers
-        most = max(1, limits.BATCH_LEDGER_LINES // slots)
-        self._windows_per_batch = min(most, max(1, limits.BATCH_ROWS // self._window_rows))
+        most = max(1, limits.READ_TASK_LEDGER_LINES // slots)
+        self._windows_per_batch = min(most, max(1, limits.READ_TASK_ROWS // self._window_rows))
         self._density = 0.0
 
     def batches(self) -> Iterator[ReadTask]:
@@ -76,11 +76,11 @@ class Chunker:
         if weights.sum() < DENSE * ahead.span * overhead:
             return (yield from self._weighed(rest))  # the batch before was dense, what comes is not
         per_window = -(-self._window_rows // step)
-        windows = ranges.cut_by_weight(ahead, ends, weights, most_rows=per_window, most_bytes=limits.BATCH_BYTES)
+        windows = ranges.cut_by_weight(ahead, ends, weights, most_rows=per_window, most_bytes=limits.READ_TASK_BYTES)
         for batch in self._gathered(windows, ends, weights, most=self._windows_per_batch):
             whole = RowidRange(batch.windows[0].first_rowid, batch.windows[-1].last_rowid)
             covered = whole.last_rowid
-            if batch.bytes > limits.BATCH_BYTES:  # one stretch
+            if batch.bytes > limits.READ_TASK_BYTES:  # one stretch
                 covered = yield from self._weighed(whole)
             else:
                 yield replace(batch, partitions=ranges.cut_evenly(whole, -(-whole.span // self._readers)))
@@ -99,7 +99,7 @@ class Chunker:
             rowids,
             weights,
             most_rows=self._window_rows,
-            most_bytes=limits.BATCH_BYTES,
+            most_bytes=limits.READ_TASK_BYTES,
         )
         for batch in self._gathered(windows, rowids, weights):
             yield batch
@@ -121,7 +121,7 @@ class Chunker:
         start = stop = 0
         for window in windows:
             end = int(np.searchsorted(rowids, window.last_rowid, side="right"))
-            if group and (len(group) == most or weights[start:end].sum() > limits.BATCH_BYTES):
+            if group and (len(group) == most or weights[start:end].sum() > limits.READ_TASK_BYTES):
                 yield self._batch(group, rowids[start:stop], weights[start:stop], lacking)
                 group, start = [], stop
             group.append(window)

@@ -1,1 +1,1 @@
-"""Progress, its files, metrics, and what stands where."""
+"""Progress and how it is shown: bar, log, status file, metrics; and the command that shows the state of a table."""

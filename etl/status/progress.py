@@ -1,61 +1,84 @@
-"""The counts of a run as it goes on: what is done, how fast, how much is left. Arithmetic; the clock is given."""
+"""The progress of a run or a verification: what is done, how fast, and what is left. Arithmetic; the clock is given."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
-from etl.core.model import Table
 from etl.shards.manifest import Entry
 
 LOOK, LOAD, INDEX, DONE = "look", "load", "index", "done"
 """The phases of a run, in their order."""
+VERIFY = "verify"
+"""The only phase of a verification."""
 
 _LOAD_S = 2.0
 _INDEX_S = 0.25
-"""Seconds that a million rows take to load, and to get one index: measured (README). Only their ratio matters."""
+"""Seconds to load a million rows, and to build one index of them (README). Only their ratio matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The progress at one moment, as the status file and the metrics show it."""
+
+    phase: str
+    fraction: float
+    rows: int
+    """Rows that are committed, each in its shard."""
+    windows: int
+    bytes: int
+    rows_per_s: float
+    eta_s: float | None
+    rowids_todo: int
+    rowids_done: int
+    last_rowid: int | None
+    """Every row up to here is in the shards, as far as the run knows."""
+    windows_in_flight: int
+    slowest_shard: int | None
+    seconds: dict[str, float]
 
 
 class Progress:
-    """One run's counts. One thread adds to them; others may read them at any moment."""
+    """The counters of one command. One thread adds to them; others may read them at any moment."""
 
     def __init__(self) -> None:
         self.phase = LOOK
-        self.table: Table | None = None
         self.last_rowid: int | None = None
-        """Every row up to here is in the shards, as far as windows were loaded in their order."""
+        """Every row up to here is in the shards, if windows were loaded in their order."""
+        self.is_last_rowid_known = False
         self.rows_read = 0
-        self.rows_written = 0
-        """Rows that are committed, each in its shard."""
+        self.rows_done = 0
+        """Rows that are committed, each in its shard; in a verification, rows that are compared."""
         self.rows = 0
-        """Rows of the windows that every shard now has."""
+        """Rows of the windows that every shard has committed in this run."""
         self.windows = 0
         self.bytes = 0
-        self.in_flight = 0
-        """Windows that have been read and that some shard has yet to commit."""
+        self.windows_in_flight = 0
+        """Windows that have been read and that some shard has not committed yet."""
         self.rowids_todo = 0
         self.rowids_read = 0
-        self.rowids_written = 0.0
-        """A window that so many of its shards have committed counts by their share."""
-        self.paths: Mapping[int, Path] = {}
-        """Each shard's file."""
+        self.rowids_done = 0.0
+        """A window counts by the share of its shards that have committed it."""
         self.shard_rows: dict[int, int] = {}
         self.shard_write_s: dict[int, float] = {}
         self.indexed = 0
-        """Shards that serve."""
-        self.warnings: list[str] = []
-        """What the operator should know although the run goes on."""
+        """Shards that are finished."""
         self.seconds: dict[str, float] = {}
-        """By stage: read, route and write are summed over threads; load and index are the time that passed."""
+        """By stage: read, route and write are summed over threads; load and index are elapsed time."""
         self.started_s = 0.0
         self._expected_rows: int | None = None
+        self._rows_compared = 0
         self._load_share = 1.0
 
-    def begin(
+    def resume(self, last_rowid: int | None) -> None:
+        """Sets what the ledgers say is done; None if they are empty."""
+        self.last_rowid, self.is_last_rowid_known = last_rowid, True
+
+    def begin_load(
         self, *, now_s: float, rowids_todo: int, expected_rows: int | None, indexes: int, shard_rows: Mapping[int, int]
     ) -> None:
-        """Begins the load. `indexes` is how many each shard has yet to get; `shard_rows` what is there already."""
+        """Begins the load. Each shard still needs so many `indexes`, and already has its `shard_rows`."""
         self.started_s = now_s
         self.rowids_todo = rowids_todo
         self._expected_rows = None if expected_rows is None else expected_rows - sum(shard_rows.values())
@@ -64,21 +87,30 @@ class Progress:
         self.shard_write_s = dict.fromkeys(shard_rows, 0.0)
         self.phase = LOAD if rowids_todo else INDEX
 
+    def begin_verification(self, *, now_s: float, rows: int) -> None:
+        """Begins a verification of that many rows, each of which is read on both sides."""
+        self.started_s, self._expected_rows, self.phase = now_s, rows, VERIFY
+
+    def compared(self, rows: int) -> None:
+        """Counts rows of the source or of the shards: a row is done when both sides are read."""
+        self._rows_compared += rows
+        self.rows_read = self.rows_done = self._rows_compared // 2
+
     def read(self, rows: int, rowids: int, size: int) -> None:
-        """Takes in a window that has been read."""
+        """Counts a window that has been read."""
         self.rows_read += rows
         self.rowids_read += rowids
         self.bytes += size
 
     def wrote(self, shard: int, *, rows: int, rowids: float, ms: float) -> None:
-        """Takes in what one shard has committed, and how long that took."""
-        self.rows_written += rows
-        self.rowids_written += rowids
+        """Counts what one shard has committed."""
+        self.rows_done += rows
+        self.rowids_done += rowids
         self.shard_rows[shard] = self.shard_rows.get(shard, 0) + rows
         self.shard_write_s[shard] = self.shard_write_s.get(shard, 0.0) + ms / 1000
 
     def window(self, entry: Entry) -> None:
-        """Takes in a window that every shard has committed."""
+        """Counts a window that every shard has committed."""
         self.rows += sum(rows for _, rows in entry.rows_by_shard)
         self.windows += 1
         self.last_rowid = max(self.last_rowid or entry.window.last_rowid, entry.window.last_rowid)
@@ -87,24 +119,24 @@ class Progress:
 
     @property
     def slowest_shard(self) -> int | None:
-        """The shard that has been written to for longest."""
+        """The shard with the longest time of writing."""
         return max(self.shard_write_s, key=self.shard_write_s.__getitem__) if any(self.shard_write_s.values()) else None
 
     @property
     def fraction(self) -> float:
-        """How much of the run is done, load and indexes together: from 0 to 1, and never less than it was.
+        """How much is done, load and indexes together: from 0 to 1, never decreasing.
 
-        The load goes by rows where TOTAL_ROWS says how many to expect, else by rowids; what is read and not yet
+        Rows count where their number is known (TOTAL_ROWS, a verification), else rowids; what is read and not yet
         committed is half done.
         """
         if self._expected_rows is not None and self._expected_rows > 0:
-            done, total = (self.rows_read + self.rows_written) / 2, self._expected_rows
+            done, total = (self.rows_read + self.rows_done) / 2, self._expected_rows
         else:
-            done, total = (self.rowids_read + self.rowids_written) / 2, self.rowids_todo
+            done, total = (self.rowids_read + self.rowids_done) / 2, self.rowids_todo
         match self.phase:
             case "look":
                 return 0.0
-            case "load":
+            case "load" | "verify":
                 return self._load_share * min(1.0, done / max(1, total))
             case "index":
                 return self._load_share + (1 - self._load_share) * self.indexed / max(1, len(self.shard_rows))
@@ -113,14 +145,33 @@ class Progress:
 
     @property
     def percent(self) -> float:
-        """The fraction in percent, to a tenth, rounded down: 100 is said of what is done and of nothing else."""
+        """The fraction in percent, to a tenth, rounded down: only what is done is at 100."""
         return math.floor(self.fraction * 1000) / 10
 
     def rows_per_s(self, now_s: float) -> float:
-        """Committed rows over the time that the load has taken."""
-        return self.rows_written / max(1e-9, self.seconds.get("load") or now_s - self.started_s)
+        """Rows done over the time that the load has taken."""
+        return self.rows_done / max(1e-9, self.seconds.get("load") or now_s - self.started_s)
 
     def eta_s(self, now_s: float) -> float | None:
         """Seconds to the end at the rate so far; None while nothing is done."""
         fraction = self.fraction
         return (now_s - self.started_s) * (1 - fraction) / fraction if fraction else None
+
+    def figures(self, now_s: float) -> Figures:
+        """The progress now, rounded."""
+        eta_s = self.eta_s(now_s)
+        return Figures(
+            phase=self.phase,
+            fraction=round(self.fraction, 4),
+            rows=self.rows_done,
+            windows=self.windows,
+            bytes=self.bytes,
+            rows_per_s=round(self.rows_per_s(now_s), 1),
+            eta_s=None if eta_s is None else round(eta_s, 1),
+            rowids_todo=self.rowids_todo,
+            rowids_done=round(self.rowids_done),
+            last_rowid=self.last_rowid,
+            windows_in_flight=self.windows_in_flight,
+            slowest_shard=self.slowest_shard,
+            seconds={stage: round(seconds, 3) for stage, seconds in dict(self.seconds).items()},
+        )

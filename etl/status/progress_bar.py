@@ -1,7 +1,8 @@
-"""The run on a terminal of 80 columns: a bar, and beneath it what it is made of. Gone when the run ends."""
+"""Progress as it goes on: a bar on a terminal, a log line every 30 s; also memory and garbage collections."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -10,78 +11,91 @@ from typing import Self
 import psutil
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from etl.status.progress import INDEX, Progress
+from etl.runtime import log
+from etl.status.progress import INDEX, VERIFY, Progress
+from etl.status.units import counted, left, size
 
+LINE_S = 30.0
 _BAR_COLUMNS = 36
 
 
-class Display:
-    """A context manager that draws the tally while its block runs, where standard error is a terminal."""
+class ProgressBar:
+    """Shows progress while its block runs; the bar needs 80 columns and is erased at the end."""
 
-    def __init__(self, tally: Progress) -> None:
-        self._tally = tally
+    def __init__(self, progress: Progress, *, garbage_minutes: float = math.inf) -> None:
+        self._progress = progress
+        self._garbage_s = garbage_minutes * 60
+        self._line_at = self._garbage_at = time.monotonic()
         self._process = psutil.Process()
-        self.is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._console = Console(stderr=True)
-        self._live = Live(
-            get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=True, auto_refresh=True
-        )
+        self._live = Live(get_renderable=self._drawn, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        if self.is_live:
+        if self._is_live:
             self._live.start()
-            self._console.show_cursor()  # a run that is aborted has no chance to give it back
+            self._console.show_cursor()  # a run that is aborted cannot show it again
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.is_live:
+        if self._is_live:
             self._live.stop()
 
+    def begin_verification(self, rows: int) -> None:
+        """Begins a verification of that many rows of the source."""
+        self._progress.begin_verification(now_s=time.monotonic(), rows=rows)
+
+    def compared(self, rows: int) -> None:
+        """Counts rows that a verification has read, of the source or of a shard."""
+        self._progress.compared(rows)
+        self.tick()
+
+    def tick(self) -> None:
+        """Logs and collects what is due."""
+        progress, now_s = self._progress, time.monotonic()
+        if now_s - self._line_at >= LINE_S:
+            self._line_at = now_s
+            log.event(
+                "progress",
+                "DEBUG" if self._is_live else "INFO",  # the bar shows it already
+                phase=progress.phase,
+                percent=progress.percent,
+                rows=progress.rows_done,
+                rows_per_s=round(progress.rows_per_s(now_s)),
+                eta=left(progress.eta_s(now_s)) or "unknown",
+            )
+            log.memory()
+        if now_s - self._garbage_at >= self._garbage_s:
+            self._garbage_at = now_s
+            log.collect_garbage()
+
     def _drawn(self) -> Group:
-        tally, now_s = self._tally, time.monotonic()
+        progress, now_s = self._progress, time.monotonic()
         head = RichTable.grid(padding=(0, 1))
         head.add_row(
-            Text(f"{tally.phase:<5}", style="bold"),
-            ProgressBar(total=1.0, completed=tally.fraction, width=_BAR_COLUMNS),
-            f"{tally.percent:5.1f} %",
-            left(tally.eta_s(now_s)),
+            Text(f"{progress.phase:<5}", style="bold"),
+            Bar(total=1.0, completed=progress.fraction, width=_BAR_COLUMNS),
+            f"{progress.percent:5.1f} %",
+            left(progress.eta_s(now_s)),
         )
         return Group(head, *(Text("      " + line, no_wrap=True, overflow="ellipsis") for line in self._lines(now_s)))
 
     def _lines(self, now_s: float) -> list[str]:
-        tally = self._tally
-        memory = self._process.memory_info().rss
-        first = [f"{tally.rows_written:,} rows", f"{tally.rows_per_s(now_s):,.0f} rows/s", size(tally.bytes)]
-        if tally.phase == INDEX:
-            second = [f"{tally.indexed} of {len(tally.shard_rows)} shards indexed"]
+        progress = self._progress
+        first = [counted(progress.rows_done, "row"), f"{progress.rows_per_s(now_s):,.0f} rows/s"]
+        memory = f"memory {size(self._process.memory_info().rss)}"
+        if progress.phase == VERIFY:
+            return [" · ".join([*first, memory])]
+        first.append(size(progress.bytes))
+        if progress.phase == INDEX:
+            second = [f"{progress.indexed} of {counted(len(progress.shard_rows), 'shard')} indexed"]
         else:
-            second = [f"{tally.in_flight} windows in flight"]
-            slowest = tally.slowest_shard
+            second = [f"{counted(progress.windows_in_flight, 'window')} in flight"]
+            slowest = progress.slowest_shard
             if slowest is not None:
-                second.append(f"slowest shard {slowest}: {tally.shard_write_s[slowest]:.1f} s")
-        return [" · ".join(first), " · ".join([*second, f"memory {size(memory)}"])]
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:  # noqa: PLR2004 - decimal units
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def span(seconds: float) -> str:
-    """A length of time as people read it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def left(seconds: float | None) -> str:
-    """How long it will yet take."""
-    return "" if seconds is None else f"{span(seconds)} left"
+                second.append(f"slowest shard {slowest}: {progress.shard_write_s[slowest]:.1f} s")
+        return [" · ".join(first), " · ".join([*second, memory])]

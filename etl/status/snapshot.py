@@ -1,4 +1,4 @@
-"""How things stand with a table's shards: during a run and after, with the source or without it. Only looks."""
+"""The state of a table's shards, during a run and after it, with or without the source. Read-only, without a lock."""
 
 from __future__ import annotations
 
@@ -15,117 +15,107 @@ from etl.runtime.settings import Settings
 from etl.shards import checkpoint, ledger, read_only
 from etl.shards.manifest import Manifest
 from etl.shards.shard import FirstLine, first_line
-from etl.sources import schema
 from etl.status import status_file
-from etl.status.status_file import INTERRUPTED, RUNNING, State
+from etl.status.lag import lag_rows
+from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
-class ShardStanding:
+class ShardSnapshot:
     """One shard's file."""
 
     shard: int
     rows: int | None
-    """None where there is no file, or none that could be read."""
+    """None if there is no file, or none that could be read."""
     bytes: int
     known_from: str
-    """ledger; or run, manifest, while the file is in the middle of a write; or nothing."""
+    """Where `rows` is from: ledger; run or manifest, while the file is being written; or nothing."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """How things stand."""
+    """What `status` shows."""
 
     table: str
     source: str
     shard_dir: str
-    run: State | None
-    shards: list[ShardStanding] = field(default_factory=list)
+    run: RunStatus | None
+    shards: list[ShardSnapshot] = field(default_factory=list)
     lag_rows: int | None = None
-    """Rows of the source above the last one that every shard has; rowids, an upper bound, where there are many."""
+    """Rows of the source above the last one that every shard has; if there are many, their rowids, an upper bound."""
     verification: dict[str, Any] | None = None
-    """What the last one left."""
+    """The result file of the last verification."""
     unproved: list[int] = field(default_factory=list)
     """Shards that were loaded later than the others, without a full verification since."""
     notes: list[str] = field(default_factory=list)
-    """What could not be found out, and why."""
+    """What could not be read, and why."""
 
     @property
     def rows(self) -> int:
-        """Rows in all shards."""
         return sum(each.rows or 0 for each in self.shards)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all shards' files."""
         return sum(each.bytes for each in self.shards)
 
 
 def take(settings: Settings) -> Snapshot:
-    """Looks at the state file, the ledgers, the source and the last verification; locks and writes nothing."""
+    """Reads the status file, the ledgers, the source and the result of the last verification."""
     run = status_file.read(status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
     is_live = run is not None and status_file.is_alive(run)
     if run is not None and run.outcome == RUNNING and not is_live:
         run = replace(run, outcome=INTERRUPTED, eta_s=None)
-    standing = Snapshot(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR), run)
-    standing.shards, last_rowid = _shards(settings, standing, is_live=is_live)
-    if run is not None and is_live:
-        last_rowid = run.last_rowid
-    standing.lag_rows = _lag_rows(settings, standing, last_rowid)
-    standing.verification = _verification(settings, standing)
-    return standing
+    snapshot = Snapshot(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR), run)
+    last_rowid = _add_shards(settings, snapshot, is_live=is_live)
+    try:
+        snapshot.lag_rows = lag_rows(settings, run.last_rowid if run is not None and is_live else last_rowid)
+    except EtlError as error:
+        snapshot.notes.append(str(error))
+    snapshot.verification = _verification(settings, snapshot)
+    return snapshot
 
 
-def _shards(settings: Settings, standing: Snapshot, *, is_live: bool) -> tuple[list[ShardStanding], int | None]:
-    """Each shard, and the last rowid that all of them have by their ledgers."""
+def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int | None:
+    """Adds each shard; the last rowid that all of them have by their ledgers."""
     manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
-    known = {each.shard: each.rows for each in standing.run.shards} if standing.run else {}
-    source = "run" if known else "manifest"
+    known = {each.shard: each.rows for each in snapshot.run.shards} if snapshot.run else {}
+    known_from = "run" if known else "manifest"
     if not known:
         known = manifest.rows()
-    shards, coverages = [], []
+    coverages: list[ranges.Coverage] = []
     first_lines: list[FirstLine | None] = []
     for number in settings.shard_map.shards:
         path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
         size = path.stat().st_size if path.is_file() else 0
+        first: FirstLine | None = None
         if is_live or (size and read_only.is_half_written(path)):
-            shards.append(ShardStanding(number, known.get(number), size, source))
-            coverages.append(manifest.coverage())
-            first_lines.append(None)
-            continue
-        coverage, rows, first_line = _ledger(path, standing) if size else ((), None, None)
-        shards.append(ShardStanding(number, rows, size, "nothing" if rows is None else "ledger"))
+            snapshot.shards.append(ShardSnapshot(number, known.get(number), size, known_from))
+            coverage = manifest.coverage()
+        else:
+            coverage, rows, first = _ledger(path, snapshot) if size else ((), None, None)
+            snapshot.shards.append(ShardSnapshot(number, rows, size, "nothing" if rows is None else "ledger"))
         coverages.append(coverage)
-        first_lines.append(first_line)
+        first_lines.append(first)
     proved_at = status_file.proved_at(status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME))
-    standing.unproved = [
-        shards[slot].shard for slot in checkpoint.without_proof(checkpoint.later(first_lines), proved_at)
+    snapshot.unproved = [
+        snapshot.shards[slot].shard for slot in checkpoint.without_proof(checkpoint.later(first_lines), proved_at)
     ]
     done = ranges.common(coverages)
-    return shards, done[-1].last_rowid if done else None
+    return done[-1].last_rowid if done else None
 
 
-def _ledger(path: Path, standing: Snapshot) -> tuple[ranges.Coverage, int | None, FirstLine | None]:
+def _ledger(path: Path, snapshot: Snapshot) -> tuple[ranges.Coverage, int | None, FirstLine | None]:
     try:
         with read_only.opened(path) as connection:
             islands = connection.execute(ledger.SELECT_COVERAGE)
-            begins = first_line(connection)
+            first = first_line(connection)
     except EtlError as error:
-        standing.notes.append(str(error))
+        snapshot.notes.append(str(error))
         return (), None, None
-    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands), begins
+    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands), first
 
 
-def _lag_rows(settings: Settings, standing: Snapshot, last_rowid: int | None) -> int | None:
-    try:
-        table, _ = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
-        return schema.rows_above(settings.SOURCE_DB, table, last_rowid)
-    except EtlError as error:
-        standing.notes.append(str(error))
-        return None
-
-
-def _verification(settings: Settings, standing: Snapshot) -> dict[str, Any] | None:
+def _verification(settings: Settings, snapshot: Snapshot) -> dict[str, Any] | None:
     path = status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
     if not path.is_file():
         return None
@@ -134,6 +124,6 @@ def _verification(settings: Settings, standing: Snapshot) -> dict[str, Any] | No
     except (OSError, ValueError):
         given = None
     if not isinstance(given, dict):
-        standing.notes.append(f"{path}: expected what the last verification wrote, found no JSON; verify again")
+        snapshot.notes.append(f"{path}: expected the result of the last verification, found no JSON; verify again")
         return None
     return given

@@ -1,71 +1,73 @@
-"""What a run came to, by shard and by stage, for the terminal it was started from."""
+"""The totals of a run by shard and by stage, for its terminal; and how a table of many shards is cut."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.status.progress import Progress
-from etl.status.progress_bar import size
+from etl.runtime.console import tolerate_closed
+from etl.status.status_file import RunStatus
+from etl.status.units import size
 
 _MOST_SHARDS = 32
-"""Of more shards the largest and the smallest are shown."""
 
 _MEANINGS = {
-    "read": "from the source, over all threads",
-    "route": "hashing and sorting by shard",
-    "write": "into the shards, over all threads",
-    "load": "passed: the three above, side by side",
-    "index": "passed: indexes, statistics, WAL",
+    "read": "from the source, summed over threads",
+    "route": "hashing, and sorting by shard",
+    "write": "into the shards, summed over threads",
+    "load": "elapsed: the three above, in parallel",
+    "index": "elapsed: indexes, statistics, WAL",
 }
 
-
-def show(tally: Progress) -> None:
-    """Prints the totals to standard error where that is a terminal; a cron mail is spared them."""
-    if sys.stderr.isatty() and tally.rows:
-        console = Console(stderr=True)
-        console.print(by_shard(tally))
-        console.print(by_stage(tally))
+T = TypeVar("T")
 
 
-def by_shard(tally: Progress) -> RichTable:
-    """Rows, bytes and writing time of the shards."""
-    sizes = {shard: path.stat().st_size for shard, path in tally.paths.items() if path.exists()}
-    shards = list(tally.shard_rows)
-    title = "totals by shard"
-    if len(shards) > _MOST_SHARDS:
-        ordered = sorted(shards, key=tally.shard_rows.__getitem__)
-        shards = [*ordered[: _MOST_SHARDS // 4], *ordered[-_MOST_SHARDS // 4 :]]
-        title = f"totals by shard: the smallest and the largest of {len(ordered)}"
+def show(status: RunStatus) -> None:
+    """Prints the totals to standard error if that is a terminal; cron mails do not get them."""
+    if sys.stderr.isatty() and status.rows:
+        with tolerate_closed(sys.stderr):
+            console = Console(stderr=True)
+            console.print(_by_shard(status))
+            console.print(_by_stage(status))
+
+
+def extremes(shards: Sequence[T], rows: Callable[[T], int], *, title: str, hint: str = "") -> tuple[Sequence[T], str]:
+    """Of many shards only the smallest and the largest, and the title of their table."""
+    if len(shards) <= _MOST_SHARDS:
+        return shards, title
+    ordered = sorted(shards, key=rows)
+    shown = [*ordered[: _MOST_SHARDS // 4], *ordered[-_MOST_SHARDS // 4 :]]
+    return shown, f"{title}: the smallest and the largest of {len(ordered)}{hint}"
+
+
+def _by_shard(status: RunStatus) -> RichTable:
+    shards, title = extremes(status.shards, lambda shard: shard.rows, title="totals by shard")
     table = RichTable(title=title)
     for name in ("shard", "rows", "size", "s writing"):
         table.add_column(name, justify="right")
     for shard in shards:
-        table.add_row(
-            str(shard),
-            f"{tally.shard_rows[shard]:,}",
-            size(sizes.get(shard, 0)),
-            f"{tally.shard_write_s.get(shard, 0.0):.2f}",
-        )
+        table.add_row(str(shard.shard), f"{shard.rows:,}", size(shard.bytes), f"{shard.write_s:.2f}")
     table.add_section()
+    every = status.shards
     table.add_row(
         "all",
-        f"{sum(tally.shard_rows.values()):,}",
-        size(sum(sizes.values())),
-        f"{sum(tally.shard_write_s.values()):.2f}",
+        f"{sum(shard.rows for shard in every):,}",
+        size(sum(shard.bytes for shard in every)),
+        f"{sum(shard.write_s for shard in every):.2f}",
     )
     return table
 
 
-def by_stage(tally: Progress) -> RichTable:
-    """Seconds of each stage, and what they are seconds of."""
+def _by_stage(status: RunStatus) -> RichTable:
     table = RichTable(title="totals by stage")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("of")
     for stage, meaning in _MEANINGS.items():
-        if stage in tally.seconds:
-            table.add_row(stage, f"{tally.seconds[stage]:.2f}", meaning)
+        if stage in status.seconds:
+            table.add_row(stage, f"{status.seconds[stage]:.2f}", meaning)
     return table

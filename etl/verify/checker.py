@@ -25,10 +25,10 @@ from etl.shards.shard_set import Fleet
 from etl.sources.reader import Source
 from etl.sources.row_stream import READ_ROWS, Portion, ahead, of_source
 from etl.sqlite.utf16 import Utf8
+from etl.status.progress_bar import ProgressBar
 from etl.verify import digest
 from etl.verify.blocks import Grid, Places, Progress
 from etl.verify.differences import FIRST_ROWIDS
-from etl.verify.gauge import Gauge
 from etl.verify.ledgers import Ledger, Register
 from etl.verify.result import Result
 from etl.verify.scope import Scope
@@ -66,7 +66,7 @@ class Audit:
         fleet: Fleet,
         *,
         scope: Scope,
-        gauge: Gauge,
+        bar: ProgressBar,
         stop: threading.Event,
     ) -> None:
         self._source = source
@@ -74,7 +74,7 @@ class Audit:
         self._fleet = fleet
         self._map = fleet.map
         self._scope = scope
-        self._gauge = gauge
+        self._bar = bar
         self._stop = stop
         self._witnesses = [Witness(shard.path, source.table) for shard in fleet.shards]
         self._result = Result()
@@ -97,7 +97,7 @@ class Audit:
         rows = int(ledgers.rows_of(chosen).sum())
         grid = Grid(chosen, rows=rows, slots=len(self._fleet.shards))
         self._result.windows, self._result.grid, self._result.shards = windows, grid, len(slots)
-        self._gauge.expect(2 * rows)
+        self._bar.begin_verification(rows)
         is_whole = len(slots) == len(self._fleet.shards)
         register = Register(self._fleet.manifest, windows, self._map.shards)
         source = self._sum_source(None if is_whole else slots)
@@ -127,7 +127,7 @@ class Audit:
                 found = found.of_slots(slots)
             tally.add(found.slots * grid.blocks + grid.block(found.rowids), found.low, found.high)
             self._result.source_rows += len(found.rowids)
-            self._gauge.add(rows)
+            self._bar.compared(rows)
         return tally
 
     def _sum_shards(self, slots: Sequence[int], register: Register) -> tuple[Progress, list[int]]:
@@ -174,7 +174,7 @@ class Audit:
             self._findings.rows["extra"].add(map(int, found.rowids[~inside][:FIRST_ROWIDS]), int((~inside).sum()))
             self._findings.strays.add(slot)
         self._result.shard_rows += len(found.rowids)
-        self._gauge.add(len(found.rowids))
+        self._bar.compared(len(found.rowids))
 
     def _shard_events(self, slots: Sequence[int]) -> Iterator[_Begun | tuple[int, Portion] | _Ended]:
         """Each shard's ledger, rows and end, or error. When its end is told, nobody has its file open."""
@@ -191,7 +191,7 @@ class Audit:
                 yield _Ended(slot, error)
 
     def _pieces(self, slot: int, coverage: Coverage) -> tuple[Ledger, list[RowidRange]]:
-        rows = max(1, min(READ_ROWS, int(limits.BATCH_BYTES / self._row_bytes)))
+        rows = max(1, min(READ_ROWS, int(limits.READ_TASK_BYTES / self._row_bytes)))
         return self._witnesses[slot].pieces(coverage, rows=rows)
 
     # -- where they differ ---------------------------------------------------------------------------------------------

@@ -15,20 +15,21 @@ import typer
 
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange
-from etl.runtime import files, lock, log
-from etl.runtime.console import as_known, complain, private_files, say, stand_in_for_closed_streams, temporary_files_in
+from etl.runtime import files, log
+from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
+from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
-from etl.runtime.version import Version
 from etl.shards import shard_set
 from etl.sources import schema
 from etl.sources.reader import Source
 from etl.sqlite.adbc import sqlite_version
 from etl.status import status_file
+from etl.status.progress import Progress
+from etl.status.progress_bar import ProgressBar
 from etl.verify import source_check
 from etl.verify.checker import Audit, Stopped
 from etl.verify.differences import Findings
-from etl.verify.gauge import Gauge
 from etl.verify.repair import Mend
 from etl.verify.result import Result
 from etl.verify.scope import Scope
@@ -126,6 +127,7 @@ class Verdict:
         ]
 
 
+@errors_as_lines
 def run(
     environ: Mapping[str, str],
     env_file: Path | None = None,
@@ -135,48 +137,36 @@ def run(
     force: bool = False,
     as_json: bool = False,
 ) -> int:
-    """One verification with the settings of `environ` over `env_file`; the exit code. Errors become one line each.
+    """One verification with the settings of `environ` over `env_file`; the exit code.
 
     With `force` a repair goes on although the source seems to be another one than before.
     """
     with private_files(), Interrupt() as interrupt:
-        try:
-            verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair, force=force)
-        except EtlError as error:
-            return complain(error)
-        except Stopped:
-            say(f"stopped by {interrupt.name}: nothing is proved; run again")
+        verdict = _locked(load(environ, env_file), scope, interrupt, repair=repair, force=force)
+        if verdict is None:
+            print_result(f"stopped by {interrupt.name}: nothing is proved; run again")
             return interrupt.exit_code
-        say(json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines()))
+        print_result(
+            json.dumps(verdict.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(verdict.lines())
+        )
         return verdict.exit_code
 
 
-def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool, force: bool) -> Verdict:
-    started = log.now()
+def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool, force: bool) -> Verdict | None:
+    """Verifies in a session of its own; None if a signal stopped it."""
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
     files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
-    with (
-        temporary_files_in(settings.SHARD_DIR),
-        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
-        log.log(settings.LOG_DIR, started, name="verify") as log_path,
-    ):
-        run_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}"
+    with session(settings, log_name="verify") as current:
         try:
-            log.event("start", run_id=run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
-            verdict = _verify(settings, scope, interrupt, run_id=run_id, repair=repair, force=force)
+            verdict = _verify(settings, scope, interrupt, run_id=current.run_id, repair=repair, force=force)
         except Stopped:
-            log.event("end", exit_code=interrupt.exit_code)
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
-            known = as_known(error, log_path)
-            log.failure(error)
-            log.event("end", exit_code=known.exit_code)
-            raise known from None
-        said = verdict.as_json()
-        log.event("verified", **said)
-        log.event("end", exit_code=verdict.exit_code)
-        _leave_word(settings, said)
+            current.exit_code = interrupt.exit_code
+            return None
+        current.exit_code = verdict.exit_code
+        result = verdict.as_json()
+        log.event("verified", **result)
+        _leave_word(settings, result)
         return verdict
 
 
@@ -190,8 +180,8 @@ def _verify(
     source = Source(settings.SOURCE_DB, table)
 
     def audit(scope: Scope) -> Result:
-        with Gauge() as gauge:
-            return Audit(source, rowids, shards, scope=scope, gauge=gauge, stop=interrupt.stop).run()
+        with ProgressBar(Progress()) as bar:
+            return Audit(source, rowids, shards, scope=scope, bar=bar, stop=interrupt.stop).run()
 
     first = audit(scope)
     seconds = time.perf_counter() - start
@@ -251,7 +241,7 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
-    stand_in_for_closed_streams()
+    replace_closed_streams()
     if force and not repair:
         raise typer.BadParameter("--force goes with --repair")
     scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)

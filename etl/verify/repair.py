@@ -119,7 +119,7 @@ class Mend:
                     transaction.note(windows[position], int(count))
                 transaction.commit(self._run_id, log.now().isoformat())
                 log.event(
-                    "mended", shard=self._map.shards[slot], windows=len(positions[slot]), rows=int(rows[slot].sum())
+                    "repaired", shard=self._map.shards[slot], windows=len(positions[slot]), rows=int(rows[slot].sum())
                 )
 
     def _clear(self, slot: int, transaction: Transaction, wanted: ranges.Coverage, result: Result) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from adbc_driver_sqlite import dbapi
 
-from etl.migrate.plan.forecast import make
+from etl.migrate.plan.plan import make
 from etl.runtime.settings import load
 from tests.oracle import quoted
 from tests.workplace import Workplace, migrate, shard_files

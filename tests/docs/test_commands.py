@@ -23,7 +23,7 @@ def test_every_module_that_is_a_command_is_in_the_list() -> None:
     assert packages | modules - {"__main__"} == set(COMMANDS)
 
 
-def test_alone_it_lists_the_commands_with_a_line_each(workplace: Workplace) -> None:
+def test_without_arguments_it_lists_the_commands_one_a_line(workplace: Workplace) -> None:
     answer = ran("etl", workplace.environ())
     assert answer.code == 0
     listed = [line.strip() for line in answer.out.splitlines() if line.startswith("  ")]
@@ -42,7 +42,7 @@ def test_help_shows_an_example_that_names_the_command(workplace: Workplace, name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_example_of_each_command_does_its_work(workplace: Workplace, name: str) -> None:
+def test_the_example_of_each_command_succeeds(workplace: Workplace, name: str) -> None:
     workplace.script("CREATE TABLE clients (MOBILE_NUMBER TEXT)", "INSERT INTO clients VALUES ('00012345678')")
     (workplace.root / "clients.db").hardlink_to(workplace.source)
     indexes = settings.Settings.model_fields["INDEX_COLUMNS"].default
@@ -64,7 +64,7 @@ def test_the_example_of_each_command_does_its_work(workplace: Workplace, name: s
 
 
 @pytest.mark.parametrize("module", ["etl", *(f"etl.{name}" for name in COMMANDS)])
-def test_the_version_is_told(workplace: Workplace, module: str) -> None:
+def test_every_command_prints_the_version(workplace: Workplace, module: str) -> None:
     answer = ran(module, workplace.environ(), "--version")
     assert (answer.code, answer.out) == (0, f"shard-migrate {etl.__version__}\n")
 

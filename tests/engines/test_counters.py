@@ -62,7 +62,7 @@ def batches(environ: dict[str, str], rows: int) -> int:
     """Reads of a dense table of narrow rows: as many whole windows at a time as `budget` asks for."""
     given = settings.load(environ)
     window_rows = given.BATCH_SIZE * given.READERS
-    return math.ceil(rows / (max(1, limits.BATCH_ROWS // window_rows) * window_rows))
+    return math.ceil(rows / (max(1, limits.READ_TASK_ROWS // window_rows) * window_rows))
 
 
 def commits(rows_in_shard: int) -> int:
@@ -83,7 +83,7 @@ def test_a_dense_table_is_read_once_in_few_calls(
     # Beside them one weighs the first batch, whose density nobody knows yet, and at most every second is sampled.
     assert len(reads.tables) <= most + 1 + math.ceil(most / 2)
     # The first batch's rows with one sentinel; then a row for each thousand rowids, which are weighed together.
-    assert reads.rows(of_cells=False) <= limits.BATCH_ROWS + 1 + ROWS // 1_000 + most
+    assert reads.rows(of_cells=False) <= limits.READ_TASK_ROWS + 1 + ROWS // 1_000 + most
 
 
 @pytest.mark.usefixtures("patient")
@@ -134,7 +134,7 @@ def test_many_shards_are_each_opened_and_committed_once_for_many_batches(
 ) -> None:
     fill(workplace, 2_000)
     environ |= {"NUM_SHARDS": "40", "RESERVED_SHARD": "40", "BATCH_SIZE": "50", "READERS": "2"}
-    monkeypatch.setattr(limits, "BATCH_ROWS", 100)
+    monkeypatch.setattr(limits, "READ_TASK_ROWS", 100)
     monkeypatch.setattr(limits, "max_open_shards", lambda: 8)
     begun: list[str] = []
     begin = Shard.begin

@@ -1,4 +1,4 @@
-"""No file is written over one that is not ours: the source, a shard, or whatever else is at a path that we write to."""
+"""No command replaces a file that this program did not write: the source, a shard, or any other."""
 
 import json
 import sqlite3
@@ -119,7 +119,7 @@ ONE_FILE_FOR_TWO = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("arrange", ONE_FILE_FOR_TWO.values(), ids=ONE_FILE_FOR_TWO.keys())
-def test_a_path_that_has_two_uses_rules_every_command_out_before_it_writes(
+def test_every_command_refuses_a_path_with_two_uses_before_it_writes(
     workplace: Workplace, capfd: pytest.CaptureFixture[str], arrange: Callable[[Workplace], Environ], command: str
 ) -> None:
     if command == "report" and find_spec("nbclient") is None:
@@ -137,7 +137,7 @@ UNUSED = ("clients_status.json.tmp", ".etl-run.tmp", "etl.prom.tmp", "manifest.p
 
 
 @pytest.mark.parametrize("name", UNUSED)
-def test_a_source_beside_our_files_is_migrated_and_stays_as_it_is(workplace: Workplace, name: str) -> None:
+def test_a_source_beside_the_programs_files_is_migrated_and_unchanged(workplace: Workplace, name: str) -> None:
     workplace.populate(300)
     environ = source_at(name)(workplace) | {"METRICS_FILE": str(workplace.shards / "etl.prom")}
     before = snapshot([workplace.shards / name])
@@ -147,7 +147,7 @@ def test_a_source_beside_our_files_is_migrated_and_stays_as_it_is(workplace: Wor
 
 
 class Foreign(NamedTuple):
-    """A file of someone else's at a path of ours, and the commands that would replace it."""
+    """Another program's file at a path that these commands write."""
 
     path: str
     content: str
@@ -167,7 +167,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_a_file_of_someone_elses_is_not_replaced(
+def test_another_programs_file_is_not_replaced(
     workplace: Workplace, capfd: pytest.CaptureFixture[str], foreign: Foreign
 ) -> None:
     workplace.populate(300)
@@ -188,7 +188,7 @@ def test_a_file_of_someone_elses_is_not_replaced(
 
 
 @pytest.mark.parametrize("cut", [0, 5, 0.5])
-def test_what_a_power_cut_left_of_our_files_is_replaced(workplace: Workplace, cut: float) -> None:
+def test_a_file_cut_off_by_a_power_cut_is_replaced(workplace: Workplace, cut: float) -> None:
     workplace.populate(300)
     environ = workplace.environ(METRICS_FILE=workplace.root / "etl.prom")
     assert [migrate.run(environ), verify.run(environ)] == [0, 0]
@@ -200,14 +200,14 @@ def test_what_a_power_cut_left_of_our_files_is_replaced(workplace: Workplace, cu
     assert json.loads((workplace.shards / "clients_status.json").read_text())["outcome"] == "nothing new"
 
 
-def test_a_lock_file_of_a_disk_without_locks_is_ours(workplace: Workplace) -> None:
+def test_the_lock_file_of_a_disk_without_locks_is_accepted(workplace: Workplace) -> None:
     workplace.populate(300)
     workplace.shards.mkdir()
     (workplace.shards / ".etl.lock").write_text("4194305\nsome-host\n")  # as filelock leaves it there
     assert [migrate.run(workplace.environ()), verify.run(workplace.environ())] == [0, 0]
 
 
-def test_new_files_that_a_killed_process_left_are_removed_and_others_stay(workplace: Workplace) -> None:
+def test_temporary_files_of_killed_processes_are_removed_and_others_kept(workplace: Workplace) -> None:
     workplace.populate(300)
     environ = workplace.environ(METRICS_FILE=workplace.root / "metrics" / "etl.prom")
     directories = (workplace.shards, workplace.shards / "manifest", workplace.root / "metrics")
@@ -221,9 +221,7 @@ def test_new_files_that_a_killed_process_left_are_removed_and_others_stay(workpl
         assert left == [".etl-1-a_b1.tmp", ".etl-mine.tmp", "mine.tmp"]
 
 
-def test_the_demo_does_not_write_into_a_database_of_someone_elses(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_demo_does_not_write_into_another_database(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
     (workplace.root / "demo").mkdir()
     workplace.script("CREATE TABLE accounts (id)")
     workplace.source.rename(workplace.root / "demo" / "clients.db")
@@ -243,7 +241,7 @@ def test_the_demo_does_not_write_into_its_own_shard(workplace: Workplace, capfd:
     assert "found two: SOURCE_DB and shard 3" in error_line(capfd.readouterr().err)
 
 
-def test_a_log_is_never_added_to_a_file_that_exists(
+def test_a_log_never_appends_to_an_existing_file(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     workplace.populate(300)

@@ -1,6 +1,5 @@
-"""The log: flat JSON lines that tell settings, windows, shards and the end; never a foreign error's text."""
+"""The log: flat JSON lines with settings, windows, shards and the end; never the text of a library's error."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +8,12 @@ import pytest
 from etl.sources.reader import Source
 from tests.completeness import manifest
 from tests.faults import MARKER, Point, fail
-from tests.workplace import Workplace, error_line, migrate
+from tests.workplace import Workplace, error_line, log_events, log_lines, migrate
 
 Line = dict[str, Any]
 SCALARS = (str, int, float, bool, type(None))
 WINDOW = {"first_rowid", "last_rowid", "rows", "rows_per_s", "bytes", "read_ms", "route_ms", "write_ms"}
 ROWS = 1_000
-
-
-def lines(place: Workplace) -> list[Line]:
-    """All lines of the only log."""
-    (path,) = (place.logs / "logs").iterdir()
-    assert path.name.startswith("migration_")
-    assert path.suffix == ".log"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def events(place: Workplace, name: str) -> list[Line]:
-    return [line for line in lines(place) if line["event"] == name]
 
 
 def migrated(place: Workplace, **settings: str | int) -> None:
@@ -44,27 +31,30 @@ def assert_flat(line: Line) -> None:
 
 def test_every_line_is_a_flat_object_in_the_order_of_time(workplace: Workplace) -> None:
     migrated(workplace, INDEX_COLUMNS="k,INN", RESERVED_SHARD=1)
-    for line in lines(workplace):
+    for line in log_lines(workplace):
         assert_flat(line)
-    times = [line["time"] for line in lines(workplace)]
+    (path,) = (workplace.logs / "logs").iterdir()
+    assert path.name.startswith("migration_")
+    assert path.suffix == ".log"
+    times = [line["time"] for line in log_lines(workplace)]
     assert times == sorted(times)
-    assert (lines(workplace)[0]["event"], lines(workplace)[-1]["event"]) == ("start", "end")
+    assert (log_lines(workplace)[0]["event"], log_lines(workplace)[-1]["event"]) == ("start", "end")
 
 
-def test_the_start_tells_the_effective_settings(workplace: Workplace) -> None:
+def test_the_start_has_the_effective_settings(workplace: Workplace) -> None:
     migrated(workplace, INDEX_COLUMNS="k,INN")
-    (start,) = events(workplace, "start")
-    told = start["settings"]
-    assert told["SOURCE_DB"] == str(workplace.source)
-    assert (told["NUM_SHARDS"], told["INDEX_COLUMNS"], told["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
+    (start,) = log_events(workplace, "start")
+    settings = start["settings"]
+    assert settings["SOURCE_DB"] == str(workplace.source)
+    assert (settings["NUM_SHARDS"], settings["INDEX_COLUMNS"], settings["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
     others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"}
-    assert told.keys() == {*workplace.environ(), *others}
+    assert settings.keys() == {*workplace.environ(), *others}
     assert start["run_id"] == manifest(workplace.environ())["run_id"][0]
 
 
-def test_each_window_has_its_line_that_agrees_with_the_manifest(workplace: Workplace) -> None:
+def test_each_window_has_a_line_that_agrees_with_the_manifest(workplace: Workplace) -> None:
     migrated(workplace)
-    windows = events(workplace, "window")
+    windows = log_events(workplace, "window")
     assert all(window.keys() >= WINDOW for window in windows)
     assert sum(window["rows"] for window in windows) == ROWS
     kept = ["first_rowid", "last_rowid", "rows", "bytes"]
@@ -75,7 +65,7 @@ def test_each_window_has_its_line_that_agrees_with_the_manifest(workplace: Workp
 
 def test_each_shard_has_its_totals(workplace: Workplace) -> None:
     migrated(workplace)
-    totals = {line["shard"]: line for line in events(workplace, "shard")}
+    totals = {line["shard"]: line for line in log_events(workplace, "shard")}
     assert totals.keys() == {0, 1, 2, 3}
     by_shard = manifest(workplace.environ())["rows_by_shard"].explode().struct.unnest()
     assert {shard: line["rows"] for shard, line in totals.items()} == dict(by_shard.group_by("shard").sum().rows())
@@ -83,19 +73,19 @@ def test_each_shard_has_its_totals(workplace: Workplace) -> None:
     assert {shard: line["bytes"] for shard, line in totals.items()} == sizes
 
 
-def test_the_end_tells_the_exit_code_and_rows(workplace: Workplace) -> None:
+def test_the_end_has_the_exit_code_and_the_rows(workplace: Workplace) -> None:
     migrated(workplace)
-    (end,) = events(workplace, "end")
+    (end,) = log_events(workplace, "end")
     assert (end["exit_code"], end["rows"]) == (0, ROWS)
 
 
-def test_a_run_with_nothing_new_tells_the_shards_and_the_end(workplace: Workplace) -> None:
+def test_a_run_with_nothing_new_logs_the_shards_and_the_end(workplace: Workplace) -> None:
     migrated(workplace)
     again = Workplace(workplace.root / "again")
     assert migrate(workplace.environ(LOG_DIR=again.logs)) == 0
-    assert sum(line["rows"] for line in events(again, "shard")) == ROWS
-    assert [(end["exit_code"], end["rows"]) for end in events(again, "end")] == [(0, 0)]
-    assert events(again, "window") == []
+    assert sum(line["rows"] for line in log_events(again, "shard")) == ROWS
+    assert [(end["exit_code"], end["rows"]) for end in log_events(again, "end")] == [(0, 0)]
+    assert log_events(again, "window") == []
 
 
 def test_triggers_that_are_not_carried_are_named(workplace: Workplace) -> None:
@@ -103,29 +93,29 @@ def test_triggers_that_are_not_carried_are_named(workplace: Workplace) -> None:
     for name in ("one", "Второй"):
         workplace.script(f'CREATE TRIGGER "{name}" AFTER INSERT ON clients BEGIN SELECT 1; END')
     assert migrate(workplace.environ()) == 0
-    (line,) = events(workplace, "triggers")
+    (line,) = log_events(workplace, "triggers")
     assert (line["level"], line["not_carried"]) == ("WARNING", "one, Второй")
 
 
 @pytest.mark.parametrize(("reserved", "warnings"), [(0, 1), (2, 1), (3, 0), (9, 0)])
 def test_a_reserved_shard_among_the_hashed_ones_warns(workplace: Workplace, reserved: int, warnings: int) -> None:
     migrated(workplace, RESERVED_SHARD=reserved)
-    assert [line["level"] for line in events(workplace, "reserved")] == ["WARNING"] * warnings
+    assert [line["level"] for line in log_events(workplace, "reserved")] == ["WARNING"] * warnings
 
 
 def test_the_collection_tick_and_memory_are_logged(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
+    monkeypatch.setattr("etl.status.progress_bar.LINE_S", 0.0)
     migrated(workplace, GARB_COL_TICKER_MINUTES="0.00001")
     for name in ("memory", "collected"):
-        assert all(line["rss_mb"] > 10 and line["threads"] > 0 for line in events(workplace, name))
-        assert events(workplace, name)
+        assert all(line["rss_mb"] > 10 and line["threads"] > 0 for line in log_events(workplace, name))
+        assert log_events(workplace, name)
 
 
-def test_an_unforeseen_error_is_one_line_and_its_text_is_nowhere(
+def test_an_unexpected_error_is_one_line_and_its_text_is_nowhere(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Source, "read", Point(Source, "read").struck(2, fail))
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 1)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 1)
     workplace.populate(ROWS)
     capfd.readouterr()
     assert migrate(workplace.environ()) == 1
@@ -137,23 +127,21 @@ def test_an_unforeseen_error_is_one_line_and_its_text_is_nowhere(
     assert str(log) in errors[0]
     assert MARKER not in out + err
     assert not [path for path in workplace.root.rglob("*") if path.is_file() and MARKER.encode() in path.read_bytes()]
-    (error,) = events(workplace, "error")
+    (error,) = log_events(workplace, "error")
     assert_flat(error)
     assert any("in fail" in frame or frame.endswith(" fail") for frame in error["traceback"])
     assert any("reader.py" in frame for frame in error["traceback"])
-    assert [end["exit_code"] for end in events(workplace, "end")] == [1]
+    assert [end["exit_code"] for end in log_events(workplace, "end")] == [1]
 
 
 def test_a_refusal_is_logged_with_its_line(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
     assert migrate(workplace.environ()) == 2
-    (error,) = events(workplace, "error")
+    (error,) = log_events(workplace, "error")
     assert f"error: {error['error']}" == error_line(capfd.readouterr().err)
-    assert [end["exit_code"] for end in events(workplace, "end")] == [2]
+    assert [end["exit_code"] for end in log_events(workplace, "end")] == [2]
 
 
-def test_a_log_that_cannot_be_written_rules_the_run_out(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_cannot_be_written_refuses_the_run(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
     workplace.populate(10)
     workplace.logs.write_text("in the way")
     assert migrate(workplace.environ()) == 2

@@ -75,7 +75,7 @@ def test_every_setting_has_its_default() -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "value"), ACCEPTED)
-def test_a_value_is_taken_as_it_is_meant(name: str, text: str, value: object) -> None:
+def test_a_value_is_parsed_to_its_type(name: str, text: str, value: object) -> None:
     assert load({name: text}).model_dump() == DEFAULTS | {name: value}
 
 
@@ -118,13 +118,13 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
     assert settings.model_dump() == DEFAULTS | changed
 
 
-def test_the_environment_of_the_process_is_not_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_process_is_read_only_through_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUM_SHARDS", "20")
     assert load({}).NUM_SHARDS == 10
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n# only a comment\n"])
-def test_a_file_that_says_nothing_changes_nothing(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_without_settings_changes_nothing(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / ".env").write_bytes(content)
     assert load({}, tmp_path / ".env").model_dump() == DEFAULTS
@@ -138,7 +138,7 @@ def test_a_bad_line_of_the_file_is_a_fault_that_does_not_repeat_it(tmp_path: Pat
     assert fault == f"{env_file}, line 2: expected NAME=value"
 
 
-def test_a_file_that_is_no_text_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_a_fault(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_bytes(b"SHARD_KEY=\xff\xfe\n")
     (fault,) = faults({}, env_file)

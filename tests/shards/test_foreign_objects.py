@@ -12,7 +12,7 @@ from etl.verify.command import run
 from etl.verify.scope import Scope
 from tests.completeness import faults_of
 from tests.damage import DAMAGES, ROWS, home, spoil
-from tests.migrate.test_plan import forecast
+from tests.migrate.test_plan import plan_of
 from tests.oracle import opened
 from tests.verifier import Verifier
 from tests.workplace import Workplace, error_line, migrate, shard_files
@@ -67,7 +67,7 @@ def test_a_trigger_in_a_shard_stops_whoever_would_write_rows_before_anything_is_
     message = error_line(capfd.readouterr().err)
     assert f"{path}: expected no trigger on the tables that a run writes, found mine" in message
     assert [contents(each) for each in shard_files(migrated)] == before
-    assert forecast(migrated, code=2)["refusals"] == [message.removeprefix("error: ")]
+    assert plan_of(migrated, code=2)["refusals"] == [message.removeprefix("error: ")]
     spoil(path, "DROP TRIGGER mine")
     assert [repair(migrated), load(migrated)] == [0, 0]
     assert faults_of(migrated) == []

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from etl.migrate.plan.forecast import make
+from etl.migrate.plan.plan import make
 from etl.runtime.settings import load
 from etl.sqlite.ddl import without_not_null
 from tests.faults import kill, struck

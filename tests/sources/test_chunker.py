@@ -84,7 +84,7 @@ def test_the_heaviest_stretch_of_a_sample_decides_how_much_is_read(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 260000) INSERT INTO clients "
         "SELECT 'key ' || i, CASE WHEN i BETWEEN 164001 AND 196000 THEN printf('%02000d', i) ELSE 'short' END FROM n",
     )
-    monkeypatch.setattr("etl.runtime.limits.BATCH_BYTES", 4 << 20)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_BYTES", 4 << 20)
     environ = workplace.environ(BATCH_SIZE=2_000, READERS=2)
     reads = Reads(monkeypatch)
     assert migrate(environ) == 0

@@ -103,7 +103,7 @@ def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, 
 
 
 def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 1)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 1)
     fill(workplace, "INTEGER", ["1"], "2")
     workplace.script("UPDATE clients SET c = 'text' WHERE rowid = 500")
     environ = workplace.environ(NUM_SHARDS=1, RESERVED_SHARD=1)

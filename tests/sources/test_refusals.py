@@ -68,7 +68,7 @@ def test_a_statement_that_the_writing_sqlite_cannot_run_is_refused_before_a_shar
 ) -> None:
     workplace.populate(10)
     index = Index("i", "CREATE INDEX i ON clients (known_to_one_sqlite_only(k))")
-    monkeypatch.setattr("etl.migrate.run.sql.indexes", lambda *_, **__: (index,))
+    monkeypatch.setattr("etl.sqlite.sql.indexes", lambda *_, **__: (index,))
     assert migrate(workplace.environ()) == 2
     assert "no such function: known_to_one_sqlite_only" in capfd.readouterr().err
     assert list(workplace.shards.glob("*.db")) == []

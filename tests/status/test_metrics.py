@@ -1,4 +1,4 @@
-"""Metrics: a real file, parsed by Prometheus' own parser, equal to the shards; a failure cannot look like a success."""
+"""Metrics: read by Prometheus' own parser, equal to the shards; a failure does not look like a success."""
 
 import json
 import re
@@ -12,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl import __version__
 from tests.completeness import ledger
 from tests.faults import fail, hang, start, struck
-from tests.system.test_stop import await_line
-from tests.workplace import REPOSITORY, Workplace, error_line, finished, migrate, shard_files
+from tests.workplace import REPOSITORY, Workplace, await_line, error_line, finished, migrate, shard_files
 
 ROWS = 1_000
 MONITORING = REPOSITORY / "docs" / "monitoring"
@@ -65,7 +64,7 @@ def test_the_metrics_of_a_run_equal_the_shards(workplace: Workplace) -> None:
     assert dict(build)["version"] == __version__
 
 
-def test_the_file_is_its_owners_alone_until_somebody_opens_it_to_the_collector(workplace: Workplace) -> None:
+def test_the_file_is_private_until_its_mode_is_changed_for_the_collector(workplace: Workplace) -> None:
     workplace.populate(10)
     environ, path = with_metrics(workplace), workplace.root / "etl.prom"
     assert migrate(environ) == 0
@@ -76,7 +75,7 @@ def test_the_file_is_its_owners_alone_until_somebody_opens_it_to_the_collector(w
     assert sorted(workplace.root.glob("etl.prom*")) == [path]
 
 
-def test_a_failure_moves_the_attempt_and_not_the_success(workplace: Workplace) -> None:
+def test_a_failure_changes_the_last_attempt_and_not_the_last_success(workplace: Workplace) -> None:
     environ = with_metrics(workplace)
     workplace.populate(ROWS)
     assert workplace.command(environ).code == 0
@@ -107,7 +106,7 @@ def test_a_refused_run_is_no_success_either(workplace: Workplace) -> None:
     assert value(workplace, "last_attempt_timestamp_seconds") > success
 
 
-def test_a_run_at_work_says_so_and_has_no_exit_code(workplace: Workplace) -> None:
+def test_a_running_run_has_no_exit_code(workplace: Workplace) -> None:
     environ = with_metrics(workplace)
     workplace.populate(ROWS)
     with start(environ, "before a commit", 2, hang) as process:
@@ -132,7 +131,7 @@ def test_a_run_with_nothing_new_is_a_success(workplace: Workplace) -> None:
     assert after["last_success_timestamp_seconds", ()] > before["last_success_timestamp_seconds", ()]
 
 
-def test_a_table_name_with_every_quote_is_told_as_it_is(workplace: Workplace) -> None:
+def test_a_table_name_with_quotes_is_unchanged_in_the_labels(workplace: Workplace) -> None:
     name = 'a"b\\c\nd'
     workplace.script('CREATE TABLE "a""b\\c\nd" (k TEXT)', 'INSERT INTO "a""b\\c\nd" VALUES (\'x\')')
     assert migrate(with_metrics(workplace, TABLE_NAME=name)) == 0
@@ -142,7 +141,7 @@ def test_a_table_name_with_every_quote_is_told_as_it_is(workplace: Workplace) ->
     }
 
 
-def test_a_file_that_cannot_be_written_rules_the_run_out(
+def test_a_metrics_file_that_cannot_be_written_refuses_the_run(
     workplace: Workplace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     workplace.populate(10)
@@ -180,7 +179,7 @@ def test_the_expressions_are_well_formed() -> None:
         assert '"' not in bare
         for opening, closing in ("()", "{}", "[]"):
             assert bare.count(opening) == bare.count(closing), expression
-        # What is left once names, numbers, selectors and durations are taken away is known operators.
+        # Without names, numbers, selectors and durations only known operators are left.
         rest = re.sub(
             r"\{[^}]*\}|\[\w+\]|\b(?:time|deriv|last_over_time|max|quantile|by|and|unless|table)\b|shard_migrate_\w+",
             " ",
@@ -189,7 +188,7 @@ def test_the_expressions_are_well_formed() -> None:
         assert re.fullmatch(r"[\s\d.,()<>=*-]*", rest), expression
 
 
-def test_every_alert_says_what_to_do_and_every_panel_stands_in_its_own_place() -> None:
+def test_every_alert_says_what_to_do_and_no_panels_overlap() -> None:
     alerts = documents()["alerts.yml"].split("- alert: ")[1:]
     assert len(alerts) >= 5
     for alert in alerts:

@@ -46,7 +46,7 @@ def assert_right_or_said(place: Workplace, stderr: pytest.CaptureFixture[str], w
         assert code in (1, 2), what
         assert [line for line in err.splitlines() if line.startswith("error: ")] == [error_line(err)], what
         assert str(place.source) in err or "rowids" in err, what
-        assert "unforeseen" not in err, what
+        assert "unexpected" not in err, what
     return code
 
 
@@ -172,7 +172,7 @@ def test_a_source_that_is_held_while_it_is_read_is_said_and_the_next_run_goes_on
         return frame
 
     monkeypatch.setattr(Source, "read", read_held)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     started = time.monotonic()
     assert migrate(workplace.environ()) == 1
     assert time.monotonic() - started < BUSY_SECONDS + PATIENCE

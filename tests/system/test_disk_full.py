@@ -20,7 +20,7 @@ def assert_one_line(outcome: Outcome, *, code: int, place: Path) -> None:
     assert errors == [error_line(outcome.err)]
     assert str(place) in errors[0]
     assert "run again" in errors[0]
-    assert "unforeseen" not in errors[0]
+    assert "unexpected" not in errors[0]
 
 
 @pytest.mark.parametrize("size_kib", [100, 700, 1300, 1900, 2600])
@@ -77,7 +77,7 @@ def test_a_log_that_fills_up_in_the_middle_ends_the_run(
 ) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ(BATCH_SIZE=20)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     with disk(workplace.logs, size_kib=40):
         assert command.run(environ) == 1
         message = error_line(capfd.readouterr().err)

@@ -32,7 +32,7 @@ VALUES = [
 
 def assert_right_or_said(code: int, err: str) -> None:
     assert "Traceback" not in err
-    assert "unforeseen" not in err
+    assert "unexpected" not in err
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code in (0, 1, 2)
     assert bool(errors) == (code != 0), err

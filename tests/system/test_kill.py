@@ -37,12 +37,12 @@ KILLS: dict[str, Sequence[int]] = {
 ONCE = [(name, n) for name, passes in KILLS.items() for n in passes]
 LOST_THE_MANIFEST = ("before a manifest file", 1)
 TWICE = [
-    (LOST_THE_MANIFEST, ("between the mended manifest and the old one", 1)),
-    (LOST_THE_MANIFEST, ("among the mended parts", 1)),
+    (LOST_THE_MANIFEST, ("between the repaired manifest and the old one", 1)),
+    (LOST_THE_MANIFEST, ("among the repaired parts", 1)),
     (LOST_THE_MANIFEST, ("before a manifest file's name", 1)),
     (LOST_THE_MANIFEST, LOST_THE_MANIFEST),
-    (("among the compacted parts", 2), ("among the mended parts", 2)),
-    (("among the compacted parts", 2), ("between the mended manifest and the old one", 1)),
+    (("among the compacted parts", 2), ("among the repaired parts", 2)),
+    (("among the compacted parts", 2), ("between the repaired manifest and the old one", 1)),
     (("between two shards' commits", 3), ("between two shards' commits", 2)),
     (("between two shards' commits", 3), ("between two shards' discards", 1)),
     (("mid-batch", 30), ("before a ledger line", 2)),

@@ -95,7 +95,7 @@ def test_rows_that_a_writer_leaves_alone_arrive_as_they_are(
     workplace.script(f"PRAGMA journal_mode = {journal}")
     environ = workplace.environ(INDEX_COLUMNS="k", BATCH_SIZE=20)
     with pytest.MonkeyPatch.context() as patch, written(workplace):
-        patch.setattr("etl.runtime.limits.BATCH_ROWS", 100)  # many reads, each of another moment
+        patch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)  # many reads, each of another moment
         patch.setattr("etl.runtime.limits.TRANSACTION_ROWS", 100)
         codes = [migrate(environ) for _ in range(2)]
     err = capfd.readouterr().err

@@ -22,7 +22,7 @@ from tests.workplace import REPOSITORY, Workplace, differences, error_line, migr
 MOST_MB = 700
 SMALL_ROWS = 120_000
 HEAVY_BYTES = 6_000_000
-FIRST_READ_ROWS = limits.BATCH_ROWS
+FIRST_READ_ROWS = limits.READ_TASK_ROWS
 """So many rows are weighed one by one; after them, dense ones are sampled."""
 
 # Measured from a process of its own: a child of this one would inherit this one's own peak.

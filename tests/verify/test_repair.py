@@ -43,7 +43,7 @@ POINTS = {
     "before an index is built": Point(Connection, "execute", says="CREATE INDEX"),
     "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
     "before the manifest is mended": Point(Manifest, "mend"),
-    "between the mended manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
+    "between the repaired manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
     "among the old manifest's files": Point(Path, "unlink", caller="_supersede"),
 }
 KILLS = [(name, 1) for name in POINTS] + [

@@ -1,4 +1,4 @@
-"""What a census means for a load: each column's lane and why, the key's shape, and what to warn of."""
+"""What the sample means for a load: each column's read type and why, the key's shape, and warnings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from etl.core import columns
 from etl.core.model import Affinity, Column, ReadType, Table
-from etl.migrate.plan.sample import Census, KeyCensus
+from etl.migrate.plan.sample import KeySample, Sample
 
 _CARRIED = {ReadType.INTEGER: "integer", ReadType.REAL: "real", ReadType.TEXT: "text", ReadType.BLOB: "blob"}
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnForecast:
-    """How one column will travel."""
+class ColumnProfile:
+    """How one column will be read."""
 
     name: str
     read_type: str
@@ -25,8 +25,8 @@ class ColumnForecast:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyForecast:
-    """What the sample's keys are like. Shares are of the sampled rows."""
+class KeyProfile:
+    """The sample's keys. Shares are of the sampled rows."""
 
     name: str
     affinity: str
@@ -34,29 +34,29 @@ class KeyForecast:
     empty: float
     blank: float
     surrounding_spaces: int
-    """How many of the sampled keys have them."""
+    """How many of the sampled keys have spaces around them."""
     with_plus: int
     differing_lengths: int
     shortest: int
     longest: int
 
 
-def of_column(column: Column, table: Table, found: Census) -> ColumnForecast:
-    """The lane that the column will end in, by all of the sample, and the reason."""
-    counted = found.classes.get(column.name, Counter())
+def of_column(column: Column, table: Table, sampled: Sample) -> ColumnProfile:
+    """The read type that the column will end with, by the sample, and why."""
+    counted = sampled.classes.get(column.name, Counter())
     cells = max(1, sum(counted.values()))
     classes = {name: count / cells for name, count in sorted(counted.items(), key=lambda pair: -pair[1])}
     first = columns.first_read_type(column, table.encoding)
-    misfits = sorted(set(classes) - {"null", _CARRIED.get(first, "")})
+    others = sorted(set(classes) - {"null", _CARRIED.get(first, "")})
     if first is ReadType.VARIANT:
-        why = f"{_type_of(column)}; {_mixture(classes)}"
+        why = f"{_type_of(column)}; {_shares(classes)}"
         if table.encoding != "UTF-8" and set(classes) <= {"null", "text"}:
             why = f"the source's text is {table.encoding}"
-        return ColumnForecast(column.name, ReadType.VARIANT.value, why, classes)
-    if misfits:
-        said = ", ".join(f"{classes[name]:.2%} {name}" for name in misfits)
-        return ColumnForecast(column.name, ReadType.VARIANT.value, f"widened from {first.value}: {said}", classes)
-    return ColumnForecast(column.name, first.value, _type_of(column), classes)
+        return ColumnProfile(column.name, ReadType.VARIANT.value, why, classes)
+    if others:
+        shares = ", ".join(f"{classes[name]:.2%} {name}" for name in others)
+        return ColumnProfile(column.name, ReadType.VARIANT.value, f"widened from {first.value}: {shares}", classes)
+    return ColumnProfile(column.name, first.value, _type_of(column), classes)
 
 
 def _type_of(column: Column) -> str:
@@ -65,14 +65,13 @@ def _type_of(column: Column) -> str:
     return f"affinity {column.affinity.value}"
 
 
-def _mixture(classes: Mapping[str, float]) -> str:
+def _shares(classes: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} {name}" for name, share in classes.items()) or "no row to sample"
 
 
-def of_key(column: Column, keys: KeyCensus) -> KeyForecast:
-    """The sample's keys in shares and counts."""
+def of_key(column: Column, keys: KeySample) -> KeyProfile:
     sampled = max(1, keys.keyless + sum(keys.lengths.values()))
-    return KeyForecast(
+    return KeyProfile(
         name=column.name,
         affinity=column.affinity.value,
         null=keys.null / sampled,
@@ -86,24 +85,26 @@ def of_key(column: Column, keys: KeyCensus) -> KeyForecast:
     )
 
 
-def key_warnings(column: Column, keys: KeyCensus, sampled: int) -> list[str]:
-    """What an application that hashes keys must know: text is hashed as it is."""
+def key_warnings(column: Column, keys: KeySample, sampled: int) -> list[str]:
+    """What an application that hashes keys must know: the stored text is hashed unchanged."""
     place = f"SHARD_KEY={column.name}"
     warnings = []
     if column.affinity is not Affinity.TEXT:
-        kept = "keeps what it is given" if column.affinity is Affinity.BLOB else "turns digits into numbers, so 07 is 7"
+        effect = (
+            "stores values as they come" if column.affinity is Affinity.BLOB else "stores digits as numbers, 07 as 7"
+        )
         warnings.append(
-            f"{place}: its affinity is {column.affinity.value}, not text: such a column {kept}; the application must "
-            "hash what the table has"
+            f"{place}: its affinity is {column.affinity.value}, not text: such a column {effect}; the application must "
+            "hash what is stored"
         )
     for count, what in (
         (keys.spaced, "have spaces around them"),
         (keys.plus, "have a +"),
-        (sum(keys.lengths.values()) if len(keys.lengths) > 1 else 0, f"have {len(keys.lengths)} differing lengths"),
+        (sum(keys.lengths.values()) if len(keys.lengths) > 1 else 0, f"have {len(keys.lengths)} different lengths"),
     ):
         if count:
             warnings.append(
-                f"{place}: {count:,} of {sampled:,} sampled keys {what}; text is hashed as it is, so the application "
+                f"{place}: {count:,} of {sampled:,} sampled keys {what}; text is hashed unchanged, so the application "
                 "must hash exactly what is stored"
             )
     return warnings

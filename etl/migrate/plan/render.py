@@ -1,4 +1,4 @@
-"""A forecast as people read it, in 80 columns."""
+"""The plan as text, for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.migrate.plan.forecast import Forecast
+from etl.migrate.plan.plan import Plan
 from etl.migrate.plan.sample import Count
-from etl.status.progress_bar import size, span
+from etl.status.units import counted, size, span
 
-_MOST_COLUMNS = 40
-"""Of more columns those that travel the exact way are shown."""
+_MAX_COLUMNS = 40
+"""Of more columns only the variants are shown."""
 
 
-def show(forecast: Forecast) -> None:
-    """Prints the forecast to standard output; the refusals are for the caller."""
+def show(plan: Plan) -> None:
+    """Prints the plan to standard output, without its refusals."""
     console = Console(highlight=False)
-    for line in _lines(forecast):
+    for line in _lines(plan):
         console.print(line, markup=False, soft_wrap=True)
-    if forecast.columns:
-        console.print(_columns(forecast))
-    for warning in forecast.warnings:
+    if plan.columns:
+        console.print(_columns(plan))
+    for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    verdict = "a run would be refused; each reason is an error below" if forecast.refusals else "a run may start"
+    verdict = "a run would be refused; each reason is an error below" if plan.refusals else "a run may start"
     console.print(f"plan: {verdict}; nothing was touched", markup=False, soft_wrap=True)
 
 
-def _lines(forecast: Forecast) -> Iterator[str]:
-    yield f"{forecast.table} from {forecast.source} into {forecast.shard_dir}"
-    if forecast.rows is None or forecast.rows_todo is None:
+def _lines(plan: Plan) -> Iterator[str]:
+    yield f"{plan.table} from {plan.source} into {plan.shard_dir}"
+    if plan.rows is None or plan.rows_todo is None:
         return
-    yield f"  rows: {_count(forecast.rows)}"
-    yield f"  to do: {_count(forecast.rows_todo)}; windows: {forecast.windows_todo:,}"
-    key = forecast.key
+    yield f"  rows: {_count(plan.rows)}"
+    yield f"  to do: {_count(plan.rows_todo)} in {counted(plan.windows_todo or 0, 'window')}"
+    key = plan.key
     if key is not None:
-        lengths = f"{key.shortest} to {key.longest} characters" if key.longest else "none in the sample"
+        lengths = f"{key.shortest} to {key.longest} characters" if key.longest else "no other in the sample"
         yield (
             f"  key: {key.name}, affinity {key.affinity}; NULL {key.null:.1%}, empty {key.empty:.1%}, "
             f"blank {key.blank:.1%}; {lengths}"
         )
-    if forecast.bytes_todo is not None and forecast.free_bytes is not None:
-        yield f"  disk: some {size(forecast.bytes_todo)} more, indexes included; {size(forecast.free_bytes)} are free"
-        for shard, count in _extremes(forecast.shards):
-            yield f"    shard {shard}: some {size(count)} afterwards"
-    if forecast.load_s is not None and forecast.index_s is not None:
-        total = forecast.load_s + forecast.index_s
+    if plan.bytes_todo is not None and plan.free_bytes is not None:
+        yield f"  disk: about {size(plan.bytes_todo)} needed, with indexes; {size(plan.free_bytes)} free"
+        for shard, count in _extremes(plan.shards):
+            yield f"    shard {shard}: about {size(count)} after the run"
+    if plan.load_s is not None and plan.index_s is not None:
+        total = plan.load_s + plan.index_s
         yield (
-            f"  time: some {_time(total)} (load {_time(forecast.load_s)}, indexes {_time(forecast.index_s)}), reckoned "
-            f"from {forecast.trial_rows:,} rows moved in memory: a slow disk adds to it"
+            f"  time: about {_time(total)} (load {_time(plan.load_s)}, indexes {_time(plan.index_s)}), estimated from "
+            f"a trial load of {counted(plan.trial_rows, 'row')} in memory; a slow disk takes longer"
         )
-    yield f"  lanes, by a sample of {forecast.sampled_rows:,} rows spread over the table:"
+    yield f"  read types, from a sample of {counted(plan.sampled_rows, 'row')} spread over the table:"
 
 
 def _count(count: Count) -> str:
@@ -68,14 +68,14 @@ def _extremes(shards: dict[int, int]) -> list[tuple[int, int]]:
     return ordered if len(ordered) < 3 else [ordered[0], ordered[-1]]  # noqa: PLR2004 - two are all
 
 
-def _columns(forecast: Forecast) -> RichTable:
-    columns = forecast.columns
+def _columns(plan: Plan) -> RichTable:
+    columns = plan.columns
     title = None
-    if len(columns) > _MOST_COLUMNS:
-        columns = [each for each in columns if each.read_type == "variant"][:_MOST_COLUMNS]
-        title = f"{len(columns)} of {len(forecast.columns)} columns that travel the exact way; --json has all"
+    if len(columns) > _MAX_COLUMNS:
+        columns = [each for each in columns if each.read_type == "variant"][:_MAX_COLUMNS]
+        title = f"{len(columns)} of {len(plan.columns)} columns, only variants; --json has all"
     table = RichTable(title=title)
-    for name in ("column", "lane", "why", "storage classes"):
+    for name in ("column", "read type", "why", "storage classes"):
         table.add_column(name, overflow="fold")
     for each in columns:
         classes = ", ".join(f"{name} {share:.1%}" for name, share in each.classes.items())

@@ -1,6 +1,6 @@
-"""What a sample of the source's rows is like: storage classes by column, keys by their shape, rows by their weight.
+"""A sample of the source's rows, spread over the whole table: storage classes, the shape of keys, the number of rows.
 
-The sample is spread over the whole table. Keys are counted and measured here; none leaves this module.
+Keys are counted and measured here; none leaves this module.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from etl.sqlite import stdlib
 
 _PROBES = 200
 _ROWS_PER_PROBE = 50
-_MOST_CELLS = 1_000_000
-_MOST_COLUMNS = 1_990
-"""Of more, the first: SQLite gives 2,000 result columns."""
+_MAX_CELLS = 1_000_000
+_MAX_COLUMNS = 1_990
+"""Of more columns only the first: SQLite has 2,000 result columns."""
 _COUNTED_BYTES = 256 << 20
-"""The rows of a file of up to this size are counted: that takes less than a second."""
-_PIECES = 4
+"""In a file of up to this size rows are counted: that takes less than a second."""
+_RANGES = 4
 
 
 @dataclass
-class KeyCensus:
-    """The keys of a sample, by their shape."""
+class KeySample:
+    """The shape of the sampled keys."""
 
     null: int = 0
     empty: int = 0
@@ -41,12 +41,11 @@ class KeyCensus:
     spaced: int = 0
     """White space before or after something else."""
     plus: int = 0
-    """With a `+` in it."""
+    """With a `+`."""
     lengths: Counter[int] = field(default_factory=Counter)
-    """Of the others: characters → keys."""
+    """Of the keys that are not NULL, empty or blank: characters → keys."""
 
-    def take(self, key: bytes | float | None) -> None:
-        """Takes in one key."""
+    def add(self, key: bytes | float | None) -> None:
         data = key_bytes(key)
         if key is None:
             self.null += 1
@@ -75,32 +74,32 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """What the sample says."""
+class Sample:
+    """The sample, and estimates for the whole source."""
 
-    sampled_rows: int
+    rows: int
     classes: Mapping[str, Counter[str]]
     """Column → storage class → cells."""
-    key: KeyCensus
-    rows: Count
+    key: KeySample
+    source_rows: Count
     rows_todo: Count
-    pieces: Sequence[RowidRange]
-    """Ranges of consecutive rows, spread over the table, for a trial."""
+    ranges: Sequence[RowidRange]
+    """Ranges of consecutive rows, spread over the table, for a trial load."""
 
 
-def take(path: Path, table: Table, rowids: RowidRange | None, backlog: ranges.Coverage, *, piece_rows: int) -> Census:
-    """Looks at the file once and closes it. Raises EtlError where SQLite cannot read it now."""
+def take(path: Path, table: Table, rowids: RowidRange | None, backlog: ranges.Coverage, *, range_rows: int) -> Sample:
+    """Opens the file once and closes it. Raises EtlError if SQLite cannot read it now."""
     row_bytes = _row_bytes(Source(path, table), rowids)
     try:
         with closing(stdlib.connect(path)) as database:
             database.text_factory = bytes  # a text need not be UTF-8
-            return _take(database, table, rowids, backlog, row_bytes=row_bytes, piece_rows=piece_rows)
+            return _take(database, table, rowids, backlog, row_bytes=row_bytes, range_rows=range_rows)
     except sqlite3.Error as error:
         raise EtlError(f"SOURCE_DB={path}: cannot be read now ({error}); try again later") from None
 
 
 def _row_bytes(source: Source, rowids: RowidRange | None) -> float:
-    """Mean bytes of a row's texts and blobs, at points spread over the table; where those hit nothing, at its start."""
+    """Mean bytes of a row's texts and blobs, at points spread over the table; if those have no row, at its start."""
     if rowids is None:
         return 0.0
     sample = source.sample(rowids, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
@@ -117,16 +116,16 @@ def _take(
     backlog: ranges.Coverage,
     *,
     row_bytes: float,
-    piece_rows: int,
-) -> Census:
-    names = [column.name for column in table.columns][:_MOST_COLUMNS]
+    range_rows: int,
+) -> Sample:
+    names = [column.name for column in table.columns][:_MAX_COLUMNS]
     classes: dict[str, Counter[str]] = {name: Counter() for name in names}
-    key, sampled = KeyCensus(), 0
+    key, sampled = KeySample(), 0
     cells = _cells(rowids)
-    rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MOST_CELLS // (_PROBES * len(names))))
+    rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MAX_CELLS // (_PROBES * len(names))))
     for cell in cells:
         for row in database.execute(sql_counts.sample(table, names, cell, rows=rows_per_probe)):
-            key.take(row[0])
+            key.add(row[0])
             sampled += 1
             for name, storage_class in zip(names, row[1:], strict=True):
                 classes[name][storage_class.decode()] += 1
@@ -136,19 +135,19 @@ def _take(
         rows, rows_todo = (Count(_counted(database, table, part), is_exact=True) for part in (whole, backlog))
     else:
         density = _density(database, table, cells)
-        most = file_bytes / (row_bytes + 2)  # a row has a length and a rowid of a byte each at least
+        most = file_bytes / (row_bytes + 2)  # a row has at least a byte of length and one of rowid
         rows, rows_todo = (
-            Count(round(min(most, density * sum(piece.span for piece in part))), is_exact=False)
+            Count(round(min(most, density * sum(each.span for each in part))), is_exact=False)
             for part in (whole, backlog)
         )
-    fitting = max(1, min(piece_rows, int((16 << 20) / (row_bytes + 16 * len(names)))))
-    starts = ranges.split_at_zero(tuple(cells[:: max(1, len(cells) // _PIECES)][:_PIECES]))
-    pieces = [piece for start in starts if (piece := _piece(database, table, start, rowids, fitting))]
-    return Census(sampled, classes, key, rows, rows_todo, _disjoint(pieces))
+    fitting = max(1, min(range_rows, int((16 << 20) / (row_bytes + 16 * len(names)))))
+    starts = ranges.split_at_zero(tuple(cells[:: max(1, len(cells) // _RANGES)][:_RANGES]))
+    found = [part for start in starts if (part := _range(database, table, start, rowids, fitting))]
+    return Sample(sampled, classes, key, rows, rows_todo, _disjoint(found))
 
 
 def _cells(rowids: RowidRange | None) -> tuple[RowidRange, ...]:
-    """The table's rowids cut into as many ranges as there are probes, each of which begins where its range does."""
+    """The table's rowids cut into ranges, one for each probe; a probe reads the first rows of its range."""
     return ranges.cut_evenly(rowids, -(-rowids.span // _PROBES)) if rowids else ()
 
 
@@ -156,12 +155,12 @@ def _pragma(database: sqlite3.Connection, name: str) -> int:
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _counted(database: sqlite3.Connection, table: Table, pieces: ranges.Coverage) -> int:
-    return sum(int(database.execute(sql_counts.count(table, piece)).fetchone()[0]) for piece in pieces)
+def _counted(database: sqlite3.Connection, table: Table, parts: ranges.Coverage) -> int:
+    return sum(int(database.execute(sql_counts.count(table, part)).fetchone()[0]) for part in parts)
 
 
 def _density(database: sqlite3.Connection, table: Table, cells: Sequence[RowidRange]) -> float:
-    """The share of rowids that have a row, from where each range's first rows end."""
+    """The share of rowids that have a row: the first rows of each range ÷ the rowids that they span."""
     share = 0.0
     for cell in cells:
         rows, last = database.execute(sql_counts.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
@@ -170,21 +169,21 @@ def _density(database: sqlite3.Connection, table: Table, cells: Sequence[RowidRa
     return share / max(1, sum(cell.span for cell in cells))
 
 
-def _piece(
+def _range(
     database: sqlite3.Connection, table: Table, start: RowidRange, whole: RowidRange | None, rows: int
 ) -> RowidRange | None:
-    """The range from the start on that has so many rows, if it has any."""
+    """A range of so many rows that begins where `start` does; None if there are none."""
     last_rowid = start.last_rowid if whole is None else whole.last_rowid
     rest = RowidRange(start.first_rowid, min(last_rowid, -1) if start.first_rowid < 0 else last_rowid)
     found, last = database.execute(sql_counts.reach(table, rest, rows=rows)).fetchone()
     return RowidRange(start.first_rowid, last) if found else None
 
 
-def _disjoint(pieces: Sequence[RowidRange]) -> tuple[RowidRange, ...]:
-    """The pieces without what an earlier one has."""
+def _disjoint(parts: Sequence[RowidRange]) -> tuple[RowidRange, ...]:
+    """The ranges in order, each without what an earlier one has."""
     apart: list[RowidRange] = []
-    for piece in sorted(pieces):
-        first = max(piece.first_rowid, apart[-1].last_rowid + 1) if apart else piece.first_rowid
-        if first <= piece.last_rowid:
-            apart.append(RowidRange(first, piece.last_rowid))
+    for part in sorted(parts):
+        first = max(part.first_rowid, apart[-1].last_rowid + 1) if apart else part.first_rowid
+        if first <= part.last_rowid:
+            apart.append(RowidRange(first, part.last_rowid))
     return tuple(apart)

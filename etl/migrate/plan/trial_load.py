@@ -1,4 +1,4 @@
-"""A trial in memory: a sample of rows goes the way of a load, from the source into shards that have no files."""
+"""The trial load: sampled rows are read, routed and written as in a load, into shards in memory."""
 
 from __future__ import annotations
 
@@ -21,56 +21,52 @@ from etl.sqlite.ddl import without_not_null
 from etl.sqlite.utf16 import Utf8
 
 _MEMORY = ":memory:"
-_MOST_SLOTS = 16
-"""Shards that are really written; the others' rows cost the same."""
+_MAX_SLOTS = 16
+"""Shards that are written; a row of another shard costs the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the sample took."""
+    """What the trial load took."""
 
     rows: int
     load_s: float
-    """Seconds a row of the load, with all cores at work on it."""
+    """Seconds for each row of the load, with all cores."""
     index_s: float
-    """Seconds a row of the index builds, likewise."""
-    row_bytes: float
-    """What a row adds to a shard's file, its indexes included."""
-    empty_bytes: int
-    """A shard's file without rows."""
+    """Seconds for each row of the index builds, with all writers."""
 
 
 class _Stopwatch:
-    """CPU seconds of all threads of this process, and those that passed, while its blocks ran."""
+    """CPU seconds of this process and elapsed seconds, summed over its blocks."""
 
     def __init__(self) -> None:
-        self.cpu_s = self.passed_s = 0.0
+        self.cpu_s = self.elapsed_s = 0.0
 
     def __enter__(self) -> None:
         self.cpu_s -= time.process_time()
-        self.passed_s -= time.perf_counter()
+        self.elapsed_s -= time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         self.cpu_s += time.process_time()
-        self.passed_s += time.perf_counter()
+        self.elapsed_s += time.perf_counter()
 
 
-def run(settings: Settings, table: Table, pieces: Sequence[RowidRange], indexes: Sequence[Index]) -> Trial | None:
-    """Moves the pieces' rows; None where they have none. Raises EtlError as a run would."""
+def run(settings: Settings, table: Table, windows: Sequence[RowidRange], indexes: Sequence[Index]) -> Trial | None:
+    """Loads the rows of these ranges; None if they have none. Raises EtlError as a run would."""
     reading, routing, writing, indexing = (_Stopwatch() for _ in range(4))
     source = Source(settings.SOURCE_DB, table)
-    slots = range(min(_MOST_SLOTS, len(settings.shard_map.shards)))
+    slots = range(min(_MAX_SLOTS, len(settings.shard_map.shards)))
     read = written = 0
     with closing(Utf8(table.encoding)) as utf8, ExitStack() as stack:
         shards = [stack.enter_context(_empty(settings, table)) for _ in slots]
-        for piece in pieces:
+        for window in windows:
             with reading:
-                frame = source.read(ReadTask((piece,), ranges.cut_evenly(piece, -(-piece.span // settings.READERS))))
+                frame = source.read(ReadTask((window,), ranges.cut_evenly(window, -(-window.span // settings.READERS))))
             with routing:
                 to_utf8 = None if table.encoding == "UTF-8" else utf8
                 keys = partition.keys(frame, table, source.read_types, utf8=to_utf8)
                 rows = partition.partition(
-                    frame, keys, table=table, read_types=source.read_types, windows=(piece,), shards=settings.shard_map
+                    frame, keys, table=table, read_types=source.read_types, windows=(window,), shards=settings.shard_map
                 )
             read += rows.cells.num_rows
             with writing:
@@ -79,23 +75,20 @@ def run(settings: Settings, table: Table, pieces: Sequence[RowidRange], indexes:
                     written += rows.of(slot).num_rows
         with indexing:
             for shard in shards:
-                _index(shard, indexes)
-        full_bytes = sum(_bytes(shard) for shard in shards)
+                for index in indexes:
+                    shard.execute(index.sql)
     if not written:
         return None
-    empty_bytes = _empty_bytes(settings, table, indexes)
     cores = len(os.sched_getaffinity(0))
-    hands = min(cores, settings.WRITERS)
+    writers = min(cores, settings.WRITERS)
     return Trial(
         rows=read,
         load_s=max(
             ((reading.cpu_s + routing.cpu_s) / read + writing.cpu_s / written) / cores,
-            writing.cpu_s / written / hands,
-            routing.passed_s / read,  # one thread routes
+            writing.cpu_s / written / writers,
+            routing.elapsed_s / read,  # one thread does it
         ),
-        index_s=indexing.cpu_s / written / hands,
-        row_bytes=max(0.0, (full_bytes - empty_bytes * len(shards)) / written),
-        empty_bytes=empty_bytes,
+        index_s=indexing.cpu_s / written / writers,
     )
 
 
@@ -104,22 +97,7 @@ def _empty(settings: Settings, table: Table) -> Connection:
     shard.pragma("encoding", f"'{table.encoding}'")
     shard.pragma("page_size", limits.page_bytes(settings.NUM_SHARDS))
     shard.pragma("temp_store", "MEMORY")
-    # Rows that break NOT NULL are written all the same.
+    # A run writes rows that break NOT NULL, too.
     for statement in (without_not_null(table.ddl), ledger.CREATE_IDENTITY, ledger.CREATE_WINDOWS):
         shard.execute(statement)
     return shard
-
-
-def _index(shard: Connection, indexes: Sequence[Index]) -> None:
-    for index in indexes:
-        shard.execute(index.sql)
-
-
-def _empty_bytes(settings: Settings, table: Table, indexes: Sequence[Index]) -> int:
-    with _empty(settings, table) as shard:
-        _index(shard, indexes)
-        return _bytes(shard)
-
-
-def _bytes(shard: Connection) -> int:
-    return int(shard.pragma("page_count") * shard.pragma("page_size"))

@@ -1,4 +1,4 @@
-"""Live progress: a bar on a terminal of 80 columns that never goes back, lines elsewhere, and a summary at the end."""
+"""Live progress: a bar on a terminal of 80 columns, log lines elsewhere, and a summary at the end."""
 
 import fcntl
 import os
@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.runtime.test_log import events
-from tests.workplace import REPOSITORY, Workplace, migrate, shard_files
+from tests.workplace import REPOSITORY, Workplace, log_events, migrate, shard_files
 
 ROWS = 600_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -22,7 +21,7 @@ NEEDED = ("rows", "rows/s", "B", "windows in flight", "memory")
 
 
 def screen(environ: Mapping[str, str], *, columns: int = 80) -> tuple[int, str]:
-    """The exit code, and all that a run wrote to a terminal of that width."""
+    """The exit code of a run, and what it wrote to a terminal of that width."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -58,7 +57,7 @@ def big(workplace: Workplace) -> Workplace:
     return workplace
 
 
-def test_on_a_terminal_the_bar_only_ever_grows(big: Workplace) -> None:
+def test_the_bar_on_a_terminal_never_decreases(big: Workplace) -> None:
     code, shown = screen(big.environ(BATCH_SIZE=5000, INDEX_COLUMNS="k,INN"))
     assert code == 0
     seen = [(phase, float(percent)) for phase, percent in PERCENT.findall(shown)]
@@ -72,7 +71,7 @@ def test_on_a_terminal_the_bar_only_ever_grows(big: Workplace) -> None:
     assert max(len(line) for line in lines if " % " in line or " · " in line) <= 80
 
 
-def test_the_summary_tells_totals_by_shard_and_stage(big: Workplace) -> None:
+def test_the_summary_has_totals_by_shard_and_stage(big: Workplace) -> None:
     environ = big.environ(BATCH_SIZE=5000, INDEX_COLUMNS="k")
     _, shown = screen(environ)
     shards = shown.partition("totals by shard")[2].partition("totals by stage")[0]
@@ -85,20 +84,20 @@ def test_the_summary_tells_totals_by_shard_and_stage(big: Workplace) -> None:
     assert len(shard_files(environ)) == 4
 
 
-def test_off_a_terminal_there_are_lines_and_no_bar(
+def test_without_a_terminal_there_are_log_lines_and_no_bar(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("etl.status.watch.MEMORY_S", 0.0)
-    monkeypatch.setattr("etl.runtime.limits.BATCH_ROWS", 100)
+    monkeypatch.setattr("etl.status.progress_bar.LINE_S", 0.0)
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     monkeypatch.setattr("etl.runtime.limits.TRANSACTION_ROWS", 100)
     workplace.populate(2_000)
     assert migrate(workplace.environ(INDEX_COLUMNS="k")) == 0
-    told = events(workplace, "progress")
-    percents = [line["percent"] for line in told]
+    logged = log_events(workplace, "progress")
+    percents = [line["percent"] for line in logged]
     assert percents == sorted(percents)
     assert 0 < percents[-1] <= 100
-    assert {"phase", "rows", "rows_per_s", "eta"} <= told[0].keys()
+    assert {"phase", "rows", "rows_per_s", "eta"} <= logged[0].keys()
     out, err = capfd.readouterr()
-    assert err.count("  progress   phase=") == len(told)
+    assert err.count("  progress   phase=") == len(logged)
     assert "\x1b" not in out + err
     assert "totals by" not in out + err

@@ -1,0 +1,70 @@
+"""Reasons why a run would be refused: files, directories, another run. Read-only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import cast
+
+from etl.core.errors import AlreadyRunning, EtlError, Refused
+from etl.runtime import files
+from etl.runtime.settings import Settings
+from etl.shards.checkpoint import R, T
+from etl.status import status_file
+
+
+def of_files(settings: Settings) -> Iterator[Refused]:
+    """A refusal for each path of a run's files at which there is something else."""
+    for kind in files.OF_A_RUN:
+        try:
+            files.check_is_own(settings, kind)
+        except Refused as error:
+            yield error
+
+
+def of_directories(settings: Settings) -> Iterator[Refused]:
+    """A refusal for each directory that a run could not write or create."""
+    named = {"SHARD_DIR": settings.SHARD_DIR, "LOG_DIR": settings.LOG_DIR / "logs"}
+    if settings.METRICS_FILE is not None:
+        named["METRICS_FILE"] = settings.METRICS_FILE.parent
+    for name, path in named.items():
+        there = nearest(path)
+        if not there.is_dir():
+            yield Refused(f"{name}={path}: expected a directory, found {there} in its way; choose another")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield Refused(f"{name}={path}: {there} cannot be written; make it writable, or choose another")
+        elif name == "METRICS_FILE" and there != path:
+            yield Refused(f"{name}={settings.METRICS_FILE}: expected its directory to exist; create it")
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the nearest directory above it that exists."""
+    return next(there for there in (path, *path.absolute().parents) if os.path.lexists(there))
+
+
+def of_a_run(settings: Settings) -> AlreadyRunning | None:
+    """The error of a run while another is running in SHARD_DIR, on this table or another."""
+    for path in settings.SHARD_DIR.glob("*_status.json"):
+        run = status_file.read(path)
+        if run is not None and status_file.is_alive(run):
+            name = f"the run with pid {run.pid}, started {run.started_at},"
+            return AlreadyRunning(f"SHARD_DIR={settings.SHARD_DIR}: {name} is at work here; wait for it to end")
+    return None
+
+
+class Collecting:
+    """Does the work on each item in turn; an error goes to `refuse`, and the result of its item is None."""
+
+    def __init__(self, refuse: Callable[[EtlError], None]) -> None:
+        self._refuse = refuse
+
+    def __call__(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
+        results = []
+        for item in items:
+            try:
+                results.append(work(item))
+            except EtlError as error:
+                self._refuse(error)
+                results.append(cast("R", None))  # as `Shard.find` returns where there is no file
+        return results

@@ -1,0 +1,192 @@
+"""The plan of a run: rows, windows, read types, keys, disk, time, warnings, and every reason for a refusal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from etl.core import portability
+from etl.core.errors import EtlError, Refused
+from etl.core.model import ReadType, RowidRange, ShardMap, Table
+from etl.migrate import disk_estimate, preflight
+from etl.migrate.disk_estimate import DiskEstimate
+from etl.migrate.plan import obstacles, profile, sample, trial_load
+from etl.migrate.plan.profile import ColumnProfile, KeyProfile
+from etl.migrate.plan.sample import Count, Sample
+from etl.runtime import files
+from etl.runtime.settings import Settings
+from etl.shards import checkpoint, read_only, shard_set, source_identity
+from etl.shards.checkpoint import Checkpoint
+from etl.shards.ddl_check import rehearse
+from etl.shards.manifest import Manifest
+from etl.shards.read_only import ReadOnlyShard
+from etl.sources import schema
+from etl.sources.reader import MAX_RESULT_COLUMNS
+from etl.sqlite import sql
+
+_TRIAL_ROWS = 12_500
+"""Of each range of the sample."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run would do."""
+
+    table: str
+    source: str
+    shard_dir: str
+    sampled_rows: int = 0
+    rows: Count | None = None
+    rows_todo: Count | None = None
+    windows_todo: int | None = None
+    columns: list[ColumnProfile] = field(default_factory=list)
+    key: KeyProfile | None = None
+    shards: dict[int, int] = field(default_factory=dict)
+    """Each shard → estimated bytes of its file after the run."""
+    bytes_todo: int | None = None
+    """The disk estimate: bytes that must be free for the run."""
+    free_bytes: int | None = None
+    load_s: float | None = None
+    index_s: float | None = None
+    trial_rows: int = 0
+    warnings: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def refuse(self, error: EtlError) -> None:
+        """Adds a reason why a run would end before it begins."""
+        self.refusals += str(error).splitlines()
+        self.exit_code = max(self.exit_code, Refused.exit_code, error.exit_code)
+
+
+def make(settings: Settings) -> Plan:
+    """The plan for these settings, with every reason for a refusal, not only the first."""
+    plan = Plan(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR))
+    try:
+        files.check_uses(settings)
+    except Refused as error:
+        plan.refuse(error)
+        return plan
+    for refusal in (*obstacles.of_files(settings), *obstacles.of_directories(settings)):
+        plan.refuse(refusal)
+    directory = obstacles.nearest(settings.SHARD_DIR)
+    plan.free_bytes = shutil.disk_usage(directory).free if directory.is_dir() else None
+    running = obstacles.of_a_run(settings)
+    if running:
+        plan.refuse(running)
+    try:
+        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
+    except EtlError as error:
+        plan.refuse(error)
+        return plan
+    parts: Sequence[Callable[[], None]] = (draft.compare_source, draft.add_disk, draft.add_rows)
+    for part in parts:
+        try:
+            part()
+        except EtlError as error:
+            plan.refuse(error)
+    return plan
+
+
+class _Draft:
+    """A plan in the making, once the source's schema is known. Each method fills in a part, or raises EtlError."""
+
+    def __init__(
+        self, settings: Settings, plan: Plan, table: Table, rowids: RowidRange | None, *, is_live: bool
+    ) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._table = table
+        self._rowids = rowids
+        self._indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        self._shards = shard_set.shards_as(ReadOnlyShard, settings, table)
+        self._each = obstacles.Collecting(plan.refuse)
+        self._disk: DiskEstimate | None = None
+        manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
+        known = read_only.Known(manifest.coverage(), manifest.rows(), run_at_work=is_live)
+        for shard in self._shards:
+            shard.known = known
+        self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, self._each)
+        if any(shard.is_half_written for shard in self._shards):
+            plan.warnings.append(
+                "a run is at work here, or was killed in the middle of a transaction: what is done is taken from the "
+                "manifest, and may be more"
+            )
+
+    def compare_source(self) -> None:
+        """Warns if the source seems to be another one than before."""
+        settings = self._settings
+        warning = source_identity.check(
+            settings.SOURCE_DB, self._table, self._shards, self._found, self._each, force=False
+        )
+        self._plan.warnings += [warning] if warning else []
+
+    def add_disk(self) -> None:
+        """Creates the indexes in memory, estimates the disk, and makes the checks of a run."""
+        settings = self._settings
+        indexed = rehearse(self._table, self._indexes)
+        self._plan.warnings += portability.warnings(self._table, indexed, self._indexes)
+        self._disk = disk_estimate.estimate(
+            settings.SOURCE_DB, self._table, self._rowids, self._found, indexed, writers=settings.WRITERS
+        )
+        self._plan.bytes_todo = self._disk.bytes
+        if not self._found.is_complete:
+            preflight.check(
+                self._shards,
+                self._found,
+                directory=obstacles.nearest(settings.SHARD_DIR),
+                writers=settings.WRITERS,
+                needed=self._disk,
+                force=False,
+            )
+
+    def add_rows(self) -> None:
+        """Samples the source's rows, and loads some of them into memory."""
+        settings, plan, table, left = self._settings, self._plan, self._table, self._found.backlog
+        sampled = sample.take(
+            settings.SOURCE_DB, table, self._rowids, (*left.fresh, *left.lost), range_rows=_TRIAL_ROWS
+        )
+        plan.sampled_rows, plan.rows, plan.rows_todo = sampled.rows, sampled.source_rows, sampled.rows_todo
+        window_rows = settings.BATCH_SIZE * settings.READERS
+        plan.windows_todo = len(left.lost)
+        if left.fresh:
+            plan.windows_todo += max(0, -(-sampled.rows_todo.rows // window_rows))
+        plan.columns = [profile.of_column(column, table, sampled) for column in table.carried]
+        plan.key = profile.of_key(table.key, sampled.key)
+        plan.warnings += profile.key_warnings(table.key, sampled.key, sampled.rows)
+        if table.triggers:
+            plan.warnings.append(f"triggers are not carried: {', '.join(table.triggers)}")
+        if settings.RESERVED_SHARD < settings.NUM_SHARDS:
+            plan.warnings.append(
+                f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
+            )
+        width = 1 + sum(4 if each.read_type == ReadType.VARIANT.value else 1 for each in plan.columns)
+        if width > MAX_RESULT_COLUMNS:
+            raise Refused(
+                f"SOURCE_DB={settings.SOURCE_DB}, TABLE_NAME={table.name}: carrying every cell as it is takes {width} "
+                f"result columns, and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
+            )
+        if self._disk is not None:
+            plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, growth=self._disk.growth)
+        trial = trial_load.run(settings, table, sampled.ranges, self._indexes)
+        if trial is not None:
+            rows_to_index = sampled.rows_todo.rows if self._found.is_finished else sampled.source_rows.rows
+            plan.trial_rows = trial.rows
+            plan.load_s = trial.load_s * sampled.rows_todo.rows
+            plan.index_s = trial.index_s * rows_to_index
+
+
+def _shard_bytes(
+    shard_map: ShardMap, sampled: Sample, shards: Sequence[ReadOnlyShard], *, growth: int
+) -> dict[int, int]:
+    """Each shard's bytes after the run: keys are spread evenly over the hash shards; the reserved one has the rest."""
+    keyless = sampled.key.keyless / max(1, sampled.rows)
+    expected = {}
+    for number, shard in zip(shard_map.shards, shards, strict=True):
+        share = (1 - keyless) / shard_map.num_shards * (number < shard_map.num_shards)
+        share += keyless * (number == shard_map.reserved_shard)
+        size = shard.path.stat().st_size if shard.path.is_file() else 0
+        expected[number] = size + round(growth * share)
+    return expected
