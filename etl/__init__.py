@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from etl.runtime import startup
 
 startup.end_at_ctrl_c()  # before the imports that take long
+startup.return_freed_memory()
 
 from etl.core.routing import shard_of  # noqa: E402 - see above
 from etl.runtime.version import VERSION  # noqa: E402 - see above

@@ -20,6 +20,18 @@ READ_TASK_LEDGER_LINES = 200_000
 IN_FLIGHT_BYTES = 3 * READ_TASK_BYTES
 """A read waits until it and what is read and not yet written fit into this, or until nothing else is in flight."""
 
+LARGE_ROW_BYTES = 1 << 20
+LARGE_ROW_COPIES = 3
+"""A row above that size counts so many times: so often it is in memory while it is read."""
+
+RETURNED_BUFFER_BYTES = 8 << 20
+"""Freed buffers of at least this size go back to the system at once."""
+
+WIDE_READ_COLUMNS = 500
+WIDE_READ_BUFFER_BYTES = 256 << 10
+"""connectorx allocates 512 KiB for each result column of each partition, however few rows there are. Reads of more
+columns than WIDE_READ_COLUMNS have fewer partitions, and such buffers go back to the system, too."""
+
 ROWS_PER_SHARD = 1_000
 """With many shards a writer holds several read tasks until each shard has about this many rows to write …"""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.core.errors import EtlError
-from etl.runtime import lock, log
+from etl.runtime import limits, lock, log, memory
 from etl.runtime.settings import Settings
 
 
@@ -36,6 +36,7 @@ def session(settings: Settings, *, log_name: str = "migration") -> Iterator[Sess
     AlreadyRunning if another command has the lock, Refused if the lock or the log cannot be written.
     """
     started = log.now()
+    memory.return_freed_buffers(limits.RETURNED_BUFFER_BYTES)
     with (
         _temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),

@@ -1,4 +1,4 @@
-"""Ctrl-C while a command still imports its modules ends it at once: exit code 130, no traceback."""
+"""What a command must set before it imports its modules: how Ctrl-C ends it, and what its allocator keeps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ def end_at_ctrl_c() -> None:
     """Ends the process at Ctrl-C if it is one of these commands; a program that imports `etl` keeps its own handler."""
     if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as under nohup
         signal.signal(signal.SIGINT, _end)
+
+
+def return_freed_memory() -> None:
+    """Makes Polars' allocator, jemalloc, give freed memory back at once in one of these commands.
+
+    It reads the variable when Polars is imported. Rows of 5 to 50 MB: 690 MB instead of 890; 2 million ordinary rows
+    take the same CPU time.
+    """
+    if _is_command():
+        os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
 
 
 def raise_at_ctrl_c() -> None:

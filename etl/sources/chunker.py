@@ -49,7 +49,7 @@ class Chunker:
         for windows, lacking in ranges.neighbours(self._backlog.lost, self._windows_per_batch * self._window_rows):
             whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
             rowids, row_bytes = self._source.row_bytes(whole, rows=-1)
-            yield from self._gathered(windows, rowids, row_bytes + self._overhead, lacking=lacking)
+            yield from self._gathered(windows, rowids, _in_memory(row_bytes) + self._overhead, lacking=lacking)
         for piece in self._backlog.fresh:
             rest: RowidRange | None = piece
             while rest:
@@ -62,6 +62,11 @@ class Chunker:
         read_types = self._source.read_types
         widest = 1 + 4 * len(read_types.types)
         return _CELL_BYTES * max(read_types.width, int(widest * _LEAST_WIDTH))
+
+    @property
+    def _partitions(self) -> int:
+        """In how many partitions a task is read; each takes a connection, and buffers for each result column."""
+        return max(1, min(self._readers, 2 * limits.WIDE_READ_COLUMNS // self._source.read_types.width))
 
     def observe(self, batch: ReadTask, rows: int) -> None:
         """Takes in how many rows the batch really had."""
@@ -83,7 +88,7 @@ class Chunker:
             if batch.bytes > limits.READ_TASK_BYTES:  # one stretch
                 covered = yield from self._weighed(whole)
             else:
-                yield replace(batch, partitions=ranges.cut_evenly(whole, -(-whole.span // self._readers)))
+                yield replace(batch, partitions=ranges.cut_evenly(whole, -(-whole.span // self._partitions)))
             if covered < whole.last_rowid or self._density < DENSE or self._overhead > overhead:
                 return covered
         return ahead.last_rowid
@@ -93,7 +98,7 @@ class Chunker:
         rows, overhead = self._windows_per_batch * self._window_rows, self._overhead
         rowids, row_bytes = self._source.row_bytes(rest, rows=rows)
         last = int(rowids[-1]) if len(rowids) == rows else rest.last_rowid
-        weights = row_bytes + overhead
+        weights = _in_memory(row_bytes) + overhead
         windows = ranges.cut_by_weight(
             RowidRange(rest.first_rowid, last),
             rowids,
@@ -135,9 +140,14 @@ class Chunker:
         weights: npt.NDArray[np.int64],
         lacking: frozenset[int] | None,
     ) -> ReadTask:
-        """The windows, and as many partitions of equal rows as there are readers; each takes a connection."""
+        """The windows, and so many partitions of equal rows."""
         whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
         total = int(weights.sum())
-        most_rows = max(1, -(-len(rowids) // self._readers))
+        most_rows = max(1, -(-len(rowids) // self._partitions))
         partitions = ranges.cut_by_weight(whole, rowids, weights, most_rows=most_rows, most_bytes=total + 1)
         return ReadTask(tuple(windows), tuple(partitions), lacking, total)
+
+
+def _in_memory(row_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What the cells of each row take while they are read; both of shape (rows,)."""
+    return row_bytes * np.where(row_bytes > limits.LARGE_ROW_BYTES, limits.LARGE_ROW_COPIES, 1)

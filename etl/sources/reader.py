@@ -21,6 +21,7 @@ from etl.core import ranges
 from etl.core.columns import ROWID, TAGS, first_read_types
 from etl.core.errors import EtlError
 from etl.core.model import Affinity, ReadTask, ReadType, RowidRange, Table
+from etl.runtime import limits, memory
 from etl.sources import continuity
 from etl.sqlite import sql
 from etl.sqlite.stdlib import read_only_uri
@@ -71,6 +72,8 @@ class Source:
                     f"four for each column of mixed storage classes), and SQLite gives {MAX_RESULT_COLUMNS}; split the "
                     "table"
                 )
+            if self.read_types.width > limits.WIDE_READ_COLUMNS:
+                memory.return_freed_buffers(limits.WIDE_READ_BUFFER_BYTES)
             try:
                 return self._checked(_in_rowid_order(self._query_in_halves(batch.partitions)))
             except _CellRefused as refused:
