@@ -14,12 +14,6 @@ def end_at_ctrl_c() -> None:
         signal.signal(signal.SIGINT, _end)
 
 
-def raise_at_ctrl_c() -> None:
-    """Makes Ctrl-C raise KeyboardInterrupt again, for a command that has something to clean up."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _is_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # until Python has found the module; its name stands before the arguments
         return sys.orig_argv[-len(sys.argv)].split(".")[0] == __name__.split(".")[0]
