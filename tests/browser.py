@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to through chromedriver's plain HTTP: a page as its reader has it."""
+"""A headless Chromium, controlled through the HTTP interface of chromedriver: a page as its reader sees it."""
 
 import base64
 import json
@@ -23,14 +23,14 @@ class Browser:
         self._post("url", {"url": page.as_uri()})
 
     def resize(self, *, width: int, height: int, dark: bool) -> None:
-        """The page's own size in CSS pixels, which a window may not be as small as."""
+        """Sets the size of the page in CSS pixels; a browser window has a minimum size, the page has none."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._protocol("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._protocol("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def ask(self, script: str) -> Any:
-        """What a script returns; it runs beside the page, whose own policy allows none."""
+        """The result of a script; it runs although the page's own policy forbids scripts."""
         return self._post("execute/sync", {"script": f"return {script}", "args": []})
 
     def screenshot(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class Browser:
 
 @contextmanager
 def browser(scratch: Path) -> Iterator[Browser]:
-    """A session with nothing of the user's in it, ended with the block."""
+    """A session with an empty profile, closed at the end of the block."""
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     with driver:
@@ -77,6 +77,6 @@ def browser(scratch: Path) -> Iterator[Browser]:
 
 def _call(address: str, body: dict[str, Any] | None, method: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(address, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - of our own driver
+    request = Request(address, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - a driver that this test started
     with urlopen(request, timeout=_PATIENCE_S) as response:  # noqa: S310 - as above
         return json.load(response)["value"]

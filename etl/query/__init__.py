@@ -1,1 +1,1 @@
-"""The shards, for those who read them."""
+"""Reading finished shards: all of them as a Polars LazyFrame, or one of them for an application."""

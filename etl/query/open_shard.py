@@ -1,4 +1,4 @@
-"""The one shard that holds a key, opened for an application: the standard library only."""
+"""Opens the one shard that holds a key, for an application. Needs the standard library only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from etl.sqlite import stdlib
 
 
 def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | None = None) -> sqlite3.Connection:
-    """A read-only connection to the shard that the key belongs to; close it when done.
+    """A read-only connection to the shard of the key; close it when done.
 
-    `shard_dir` and `table` are the environment's SHARD_DIR and TABLE_NAME (or `.env`'s here) where no `shard_dir` is
-    given. An index on text made of reals may be wrong for a SQLite before 3.52 (this one is `sqlite3.sqlite_version`),
-    so that a query by it finds no row: see "Indexes on text made of reals" in docs/moving-an-application.md.
+    Without `shard_dir`, SHARD_DIR and TABLE_NAME come from the environment or from `.env` in the current directory.
+    With a SQLite before 3.52 (see `sqlite3.sqlite_version`) a query that uses an index on text made from reals may
+    find no row: see "Indexes on text made of reals" in docs/moving-an-application.md.
 
-    Raises Refused or EtlError where the shard is lost, is not finished, or is not one of the set.
+    Raises Refused or EtlError if the shard is missing, not finished, or of another set.
     """
     if shard_dir is None:
-        from etl.runtime.settings import load  # noqa: PLC0415 - pydantic takes a while, and most callers know their directory
+        from etl.runtime.settings import load  # noqa: PLC0415 - importing pydantic is slow, and most callers give shard_dir
 
         settings = load(os.environ, Path(".env"))
         shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME

@@ -1,8 +1,8 @@
-"""A Polars predicate as SQL, as far as SQL can be sure not to lose a row by it.
+"""Translates a Polars predicate into SQL that never loses a row.
 
-What comes out may let more rows through than the predicate, never fewer: Polars applies the predicate again. So a part
-of a conjunction that has no SQL form is left out, and a comparison of reals gets some slack, since SQLite's parser need
-not round a decimal literal as Polars does.
+The SQL may select more rows than the predicate, never fewer, because Polars applies the predicate again. So a part of
+an AND that has no SQL form is left out. A comparison of reals allows a small tolerance, because SQLite may parse a
+decimal literal to a slightly different real than Polars does.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from etl.sqlite import sql
 
 _COMPARISONS = {"Eq": "=", "EqValidity": "IS", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">="}
 _MIRRORED = {"Eq": "Eq", "EqValidity": "EqValidity", "Lt": "Gt", "LtEq": "GtEq", "Gt": "Lt", "GtEq": "LtEq"}
-_MOST_VALUES = 1_000
-_SLACK = 1e-12
+_MAX_VALUES = 1_000
+_TOLERANCE = 1e-12
 
 Node = Any
 """A node of the predicate's JSON form."""
@@ -29,20 +29,20 @@ Node = Any
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """What the predicate calls by a column's name."""
+    """What the translation must know about a column."""
 
     dtype: pl.DataType
     affinity: Affinity
     bytewise: bool
-    """Whether SQLite orders its text as Polars does, by UTF-8 bytes."""
+    """Whether SQLite orders its text as Polars does: by UTF-8 bytes."""
 
 
 def to_sql(predicate: pl.Expr, columns: Mapping[str, Operand]) -> str | None:
-    """A condition that every row of the predicate fulfils; None where nothing can be said."""
+    """A condition that is true for every row that the predicate selects; None if there is none."""
     return _condition(json.loads(predicate.meta.serialize(format="json")), columns)
 
 
-def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noqa: PLR0911 - one for each shape of node
+def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noqa: PLR0911 - one return for each shape of node
     match node:
         case {"BinaryExpr": {"left": left, "op": ("And" | "LogicalAnd"), "right": right}}:
             known = [text for text in (_condition(left, columns), _condition(right, columns)) if text]
@@ -75,7 +75,7 @@ def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noq
     return None
 
 
-def _comparison(  # noqa: PLR0911 - one for each dtype
+def _comparison(  # noqa: PLR0911 - one return for each dtype
     name: str, op: str, scalar: Node, columns: Mapping[str, Operand]
 ) -> str | None:
     if name not in columns or op not in _COMPARISONS:
@@ -85,8 +85,8 @@ def _comparison(  # noqa: PLR0911 - one for each dtype
         case pl.Int64(), {"Int64": int(value)}:
             return f"{cell} {_COMPARISONS[op]} {value}"
         case pl.Float64(), {"Float64": float(value)} if math.isfinite(value):
-            slack = abs(value) * _SLACK + 5e-300
-            low, high = value - slack, value + slack
+            tolerance = abs(value) * _TOLERANCE + 5e-300
+            low, high = value - tolerance, value + tolerance
             if not (math.isfinite(low) and math.isfinite(high)):
                 return None
             return {
@@ -99,31 +99,31 @@ def _comparison(  # noqa: PLR0911 - one for each dtype
             }[_COMPARISONS[op]]
         case pl.String(), {"String": str(value)} if _stays_text(value, operand):
             if op in ("Eq", "EqValidity"):
-                # The column's own collation may find more equal than bytes are; and its index serves this.
-                return f"{cell} {_COMPARISONS[op]} {_text(value)}"
-            # In a NUMERIC column a literal may count as a number, and another encoding has another order.
+                # The column's own collation may select more rows than Polars does, and its index can be used.
+                return f"{cell} {_COMPARISONS[op]} {sql.literal(value)}"
+            # A NUMERIC column may compare the literal as a number; text in another encoding sorts differently.
             if operand.bytewise and operand.affinity in (Affinity.TEXT, Affinity.BLOB):
-                return f"{cell} COLLATE BINARY {_COMPARISONS[op]} {_text(value)}"
+                return f"{cell} COLLATE BINARY {_COMPARISONS[op]} {sql.literal(value)}"
     return None
 
 
 def _membership(name: str, packed: bytes, columns: Mapping[str, Operand]) -> str | None:
     values = pl.read_ipc_stream(packed).to_series()
-    if values.dtype not in (pl.Int64, pl.String) or not 0 < len(values) <= _MOST_VALUES or name not in columns:
+    if values.dtype not in (pl.Int64, pl.String) or not 0 < len(values) <= _MAX_VALUES or name not in columns:
         return None
     operand = columns[name]
     if values.dtype != operand.dtype:
         return None
     if values.dtype == pl.String and not all(_stays_text(text, operand) for text in values.drop_nulls()):
         return None
-    listed = [str(value) if isinstance(value, int) else _text(value) for value in values.drop_nulls()]
+    listed = [str(value) if isinstance(value, int) else sql.literal(value) for value in values.drop_nulls()]
     return f"{sql.cell_of(name)} IN ({', '.join(listed)})"
 
 
 def _stays_text(value: str, operand: Operand) -> bool:
-    """Whether the value, as a literal, is compared as the text it is.
+    """Whether SQLite compares this literal as text.
 
-    SQL text ends at a NUL, and a NUMERIC column takes a literal that spells a number for that number.
+    SQL text ends at a NUL, and a NUMERIC column converts a literal that looks like a number.
     """
     if "\0" in value:
         return False
@@ -134,7 +134,3 @@ def _stays_text(value: str, operand: Operand) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

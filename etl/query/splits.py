@@ -1,4 +1,4 @@
-"""In what pieces a shard is read: ranges of its windows, few and large where a filter leaves few rows."""
+"""The rowid ranges in which a scan reads a shard: small enough for memory, and few when a filter leaves few rows."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ import polars as pl
 
 from etl.core.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
 
-_MOST_CUTS = 16
-"""So that rows which come all at once after a long nothing still fit into memory."""
+_MAX_MERGED = 16
+"""Limits memory when a filter selects many rows after it selected few."""
 
 
-def cut(lines: Sequence[LedgerLine], most_rows: int) -> Iterator[RowidRange]:
-    """All rowids there are, in ranges of consecutive windows with at most so many rows, or one window."""
+def split(lines: Sequence[LedgerLine], max_rows: int) -> Iterator[RowidRange]:
+    """Splits the whole rowid range: each split has consecutive windows with at most `max_rows` rows, or one window."""
     first, rows = MIN_ROWID, 0
     for line in lines:
-        if rows and rows + line.rows > most_rows:
+        if rows and rows + line.rows > max_rows:
             yield RowidRange(first, line.window.first_rowid - 1)
             first, rows = line.window.first_rowid, 0
         rows += line.rows
     yield RowidRange(first, MAX_ROWID)
 
 
-class Stride:
-    """How many cuts one read takes: twice as many after each that brought few rows, half as many after another."""
+class SplitMerger:
+    """Merges adjacent splits into one read: twice as many after a read with few rows, half as many after others."""
 
     def __init__(self, *, few_rows: int) -> None:
+        """Without a filter, `few_rows` is 0 and each read takes one split."""
         self._few_rows = few_rows
-        """0 where nothing is filtered: then a read takes one cut."""
-        self._cuts = 1
+        self._merged = 1
 
-    def take(self, cuts: deque[RowidRange]) -> RowidRange:
-        """Takes the next piece off the cuts: neighbours only, for what lies between two cuts is not to be read."""
-        piece = cuts.popleft()
-        for _ in range(self._cuts - 1):
-            if not cuts or cuts[0].first_rowid != piece.last_rowid + 1:
+    def take(self, splits: deque[RowidRange]) -> RowidRange:
+        """Removes the next splits and returns their range; a gap between two splits is never read."""
+        rowids = splits.popleft()
+        for _ in range(self._merged - 1):
+            if not splits or splits[0].first_rowid != rowids.last_rowid + 1:
                 break
-            piece = RowidRange(piece.first_rowid, cuts.popleft().last_rowid)
-        return piece
+            rowids = RowidRange(rowids.first_rowid, splits.popleft().last_rowid)
+        return rowids
 
-    def seen(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Learns from what a read brought, and gives it on."""
+    def adapt(self, frame: pl.DataFrame) -> None:
+        """Adapts the number of splits to the rows of a read."""
         is_few = frame.height < self._few_rows
-        self._cuts = min(self._cuts * 2, _MOST_CUTS) if is_few else max(1, self._cuts // 2)
-        return frame
+        self._merged = min(self._merged * 2, _MAX_MERGED) if is_few else max(1, self._merged // 2)

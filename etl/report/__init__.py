@@ -1,1 +1,1 @@
-"""The command that writes the page on the shards."""
+"""python -m etl.report: one page on the balance of the shards; notebooks call the same functions."""

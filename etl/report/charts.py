@@ -1,7 +1,7 @@
-"""Charts as SVG text: bars and columns.
+"""Bar and column charts as SVG text, without a library.
 
-Drawn here, they need no library, differ in lightness and not only in hue, and follow the reader's dark mode. Each is
-400 units wide with text of 13 or 14 units, which a phone shows legibly as it is.
+Colours differ in lightness, not only in hue, and follow the reader's dark mode. A chart is 400 units wide with text of
+13 or 14 units, so that it is legible on a phone without zooming.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WIDTH = 400
 _LINE = 22
 _LEFT = 66
 _CHARACTER = 7.6
-"""A digit's width, with some to spare."""
+"""The width of a digit, with a margin."""
 _NOTE = 17
 _PLOT_HEIGHT = 150
 _STYLE = """
@@ -34,7 +34,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One SVG picture; a notebook shows it, `str` is its text."""
+    """One SVG picture; a notebook shows it."""
 
     title: str
     svg: str = field(repr=False)
@@ -42,13 +42,10 @@ class Chart:
     def _repr_svg_(self) -> str:
         return self.svg
 
-    def __str__(self) -> str:
-        return self.svg
-
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its label, value, what stands at its end, and whether it is `pale` or a `mark` among the others."""
+    """One bar: its label, its value, the note at its end, and its colour class."""
 
     label: str
     value: float
@@ -65,7 +62,7 @@ def bars(
     band: tuple[float, float] | None = None,
     legend: str = "",
 ) -> Chart:
-    """Horizontal bars from zero, each with its number; `expected` is a dashed line, `band` what chance allows."""
+    """Horizontal bars that start at zero, each with its note; `expected` is a dashed line, `band` a shaded range."""
     top = _heading_height(title, legend)
     height = top + _LINE * len(items) + 12 + _NOTE * len(_wrapped(unit))
     most = max([bar.value for bar in items] + [expected or 0, band[1] if band else 0, 1e-9])
@@ -106,7 +103,7 @@ def columns(
     across: str,
     legend: str = "",
 ) -> Chart:
-    """Upright columns over an axis that runs from `first` to `last`, in order; gridlines have round numbers."""
+    """Vertical columns over an axis from `first` to `last`; gridlines have round numbers."""
     top, left, right = _heading_height(title, legend) + 8, 62, WIDTH - 8
     bottom = top + _PLOT_HEIGHT
     step = _round_step(max([*heights, 1e-9]))
@@ -149,7 +146,7 @@ def _chart(title: str, legend: str, height: float, parts: Sequence[str]) -> Char
 
 
 def _note(text: str, y: float) -> str:
-    """Quiet lines of text from `y` downwards."""
+    """Grey lines of text, the first below `y`."""
     lines = enumerate(_wrapped(text), 1)
     return "".join(f'<text class="quiet" x="0" y="{y + _NOTE * i - 3}">{escape(line)}</text>' for i, line in lines)
 
@@ -158,10 +155,10 @@ def _heading_height(title: str, legend: str) -> int:
     return 17 * len(_wrapped(title)) + (_NOTE * len(_wrapped(legend)) if legend else 0) + 12
 
 
-def _wrapped(title: str) -> list[str]:
-    """The text in lines of some 50 characters, which the width holds."""
+def _wrapped(text: str) -> list[str]:
+    """The text in lines of about 50 characters, which fit into the width."""
     lines = [""]
-    for word in title.split():
+    for word in text.split():
         if len(lines[-1]) + len(word) > 50:  # noqa: PLR2004 - as the docstring says
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
@@ -169,13 +166,13 @@ def _wrapped(title: str) -> list[str]:
 
 
 def _round_step(most: float) -> float:
-    """A step of 1, 2 or 5 times a power of ten that divides `most` into three to seven."""
+    """A step of 1, 2 or 5 times a power of ten, so that `most` has three to seven steps."""
     power = 10.0 ** math.floor(math.log10(most / 3))
     return next(power * factor for factor in (1, 2, 5, 10) if most / (power * factor) <= 6)  # noqa: PLR2004 - as above
 
 
 def _short(value: float) -> str:
-    """A tick's number in a few characters: 1,500,000 is 1.5 M."""
+    """A number in a few characters: 1,500,000 is 1.5 M."""
     for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:g}{name}"

@@ -1,27 +1,56 @@
-"""python -m etl.report: the notebook on the shards' balance, executed on SHARD_DIR, as one page."""
+"""python -m etl.report: calls the section functions in order and writes their results as one page."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from etl.core.errors import EtlError, Refused
-from etl.runtime import files, log, startup
+from etl.core.errors import EtlError
+from etl.report import data, html, run_sections, shard_sections
+from etl.report.data import Inspection
+from etl.report.html import Card, Markdown, Part
+from etl.runtime import files, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
 from etl.runtime.settings import Settings, load
 from etl.runtime.version import VERSION
-from etl.shards import found_set
 
-_NOTEBOOK = "validate_shards.ipynb"
-_MOST_PATH_BYTES = 95
-"""A socket's whole path has 107."""
-_NEEDED = ("nbclient", "ipykernel", "markdown_it")
+HEADING = "Are the shards balanced?"
+INTRO = Markdown("This report reads every shard of one `SHARD_DIR`. It contains no key.")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A card of the page: its heading, one line of explanation if it needs one, and the functions that fill it."""
+
+    heading: str
+    functions: tuple[Callable[[Inspection], Part], ...]
+    explanation: str = ""
+
+    def card(self, inspection: Inspection) -> Card:
+        return Card(self.heading, [Markdown(self.explanation), *(function(inspection) for function in self.functions)])
+
+
+SECTIONS = (
+    Section(
+        "Rows",
+        (shard_sections.rows_verdict, shard_sections.rows_chart, shard_sections.rows_table),
+        "A hash distributes rows at random. χ² measures how far the shards are from equal; p is the probability that "
+        "chance alone gives at least this χ².",
+    ),
+    Section("Rows without a key", (shard_sections.reserved_verdict, shard_sections.reserved_chart)),
+    Section("Do some keys have many rows?", (shard_sections.largest_keys_verdict, shard_sections.largest_keys_chart)),
+    Section("Size on disk", (shard_sections.bytes_verdict, shard_sections.bytes_chart)),
+    Section("Is every row in the shard of its key?", (shard_sections.misplaced_verdict,)),
+    Section("Speed", (run_sections.run_verdict, run_sections.throughput_chart)),
+    Section("Stages", (run_sections.stages_chart,)),
+    Section("Do the windows follow each other without gaps?", (run_sections.windows_verdict,)),
+    Section("Which columns had cells of an unexpected type?", (run_sections.widened_verdict,)),
+)
+"""The cards in the order of the page; notebooks/validate_shards.ipynb has the same."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -29,81 +58,43 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
     """Writes SHARD_DIR/report.html by the settings of `environ` over `env_file`; the exit code."""
-    print_result(f"report: {make(load(environ, env_file))}")
+    print_result(f"report: {write(load(environ, env_file))}")
     return 0
 
 
-def make(settings: Settings) -> Path:
-    """Executes the notebook and writes its page, whole or not at all, for its owner alone."""
-    lacking = [name for name in _NEEDED if find_spec(name) is None]
-    if lacking:
-        raise Refused(
-            f"python -m etl.report: expected the notebooks extra, found no {', '.join(lacking)}; run pip install "
-            "'shard-migrate[notebooks]', or pip install '.[notebooks]' in a checkout"
-        )
-    from etl.report.html import page  # noqa: PLC0415 - of the extra
-
+def write(settings: Settings) -> Path:
+    """Writes the page, whole or not at all, readable only by its owner."""
     files.check(settings, files.REPORT)
     shard_dir = settings.SHARD_DIR.absolute()
-    found = found_set.find(shard_dir, settings.TABLE_NAME)
-    found.check(found.shard_map.shards)
-    cells = _executed({"SHARD_DIR": str(shard_dir), "TABLE_NAME": settings.TABLE_NAME})
-    made = f"{log.now():%Y-%m-%d %H:%M} UTC"
-    footer = f"{shard_dir}, {made}, shard-migrate {VERSION}. No cell of the table is in this page."
-    text = page(cells, title=f"Shards of {found.table}", footer=footer)
-    return _write(files.REPORT.path(shard_dir), text)
-
-
-def notebook() -> Path:
-    """The notebook's file: in the installed package, or beside it in a checkout."""
-    here = Path(__file__).parents[1]
-    installed = here / "notebooks" / _NOTEBOOK
-    return installed if installed.is_file() else here.parent / "notebooks" / _NOTEBOOK
-
-
-def _executed(settings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The notebook's cells after a run in a kernel of its own: this interpreter, and no file of the user's."""
-    from jupyter_client.kernelspec import KernelSpecManager  # noqa: PLC0415 - of the extra, as are the next two
-    from jupyter_client.manager import AsyncKernelManager  # noqa: PLC0415
-    from nbclient import NotebookClient  # noqa: PLC0415
-    from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
-    from nbformat import reads  # noqa: PLC0415
-
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory(prefix="etl-report-") as scratch:
-        if len(os.fsencode(scratch)) > _MOST_PATH_BYTES:
-            raise Refused(f"TMPDIR={tempfile.gettempdir()}: too long a path for a socket; set a shorter one")
-        manager = AsyncKernelManager(
-            kernel_name="python3",
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[scratch]),  # a spec of the user's may be another Python
-            transport="ipc",  # sockets in a directory of our own, where TCP ports would be open to every user
-            ip=str(Path(scratch) / "kernel"),
-            connection_file=str(Path(scratch) / "kernel.json"),
-        )
-        cells = reads(notebook().read_text(encoding="utf-8"), as_version=4)
-        client = NotebookClient(cells, km=manager, resources={"metadata": {"path": scratch}})
-        client.owns_km = True  # to be shut down at the end
-        environ = {**os.environ, **settings, "PYTHONPATH": path, "IPYTHONDIR": scratch, "JUPYTER_CONFIG_DIR": scratch}
-        try:
-            client.execute(env=environ)
-        except CellExecutionError as error:
-            reason = error.evalue if error.ename in (EtlError.__name__, Refused.__name__) else error.ename
-            raise EtlError(f"{notebook()}: a cell failed ({reason}); mend the cause and run the report again") from None
-        except (OSError, RuntimeError) as error:
-            raise EtlError(
-                f"python -m etl.report: no kernel ran ({type(error).__name__}); look at TMPDIR's space and rights"
-            ) from None
-    return [dict(cell) for cell in cells["cells"]]
-
-
-def _write(path: Path, text: str) -> Path:
+    try:
+        text = _page(data.inspect(shard_dir, settings.TABLE_NAME))
+    except EtlError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an error is one line, never a traceback on the console
+        raise EtlError(
+            f"{shard_dir}: the report failed ({type(error).__name__}); check that no other program changes the "
+            "shards, and run the report again"
+        ) from None
+    path = files.REPORT.path(shard_dir)
     try:
         files.replace(path, text.encode("utf-8"), durable=True)
     except OSError as error:
         raise EtlError(
-            f"{path}: cannot be written ({error.strerror}); mend the cause and run the report again"
+            f"{path}: cannot be written ({error.strerror}); correct the cause and run the report again"
         ) from None
     return path
+
+
+def _page(inspection: Inspection) -> str:
+    found = inspection.found
+    return html.page(
+        title=f"Shards of {found.table}",
+        heading=HEADING,
+        intro=[INTRO, shard_sections.summary(inspection)],
+        cards=[section.card(inspection) for section in SECTIONS],
+        footer=f"{found.directory}, {log.now():%Y-%m-%d %H:%M} UTC, shard-migrate {VERSION}. "
+        "No cell of the table is in this page.",
+    )
 
 
 @app.command()
@@ -111,12 +102,11 @@ def main(
     *,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
-    """Write SHARD_DIR/report.html: rows, bytes and keys by shard, pace and windows, with charts.
+    """Write SHARD_DIR/report.html: rows, bytes and keys by shard, speed and windows, with charts.
 
-    Needs the notebooks extra: pip install 'shard-migrate[notebooks]'. Reads the shards and writes that page alone.
+    Reads the shards; writes nothing but this page.
 
     Example: SHARD_DIR=shards python -m etl.report
     """
     replace_closed_streams()
-    startup.raise_at_ctrl_c()  # a kernel and its directory are to be removed
     raise typer.Exit(run(os.environ, Path(".env")))

@@ -1,15 +1,19 @@
-"""One self-contained HTML page of an executed notebook: no code, no scripts, nothing fetched from anywhere."""
+"""The report as one HTML page, and what it shows beside charts: sentences and tables. The page loads no other file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-from markdown_it import MarkdownIt
+import polars as pl
 
-_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
-"""Which a picture needs in a file of its own, and not inside a page."""
+from etl.report.charts import Chart
+
+_SVG_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
+"""Needed in a separate SVG file, not inside a page."""
+_MARKUP = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#18202a;--text:#37414d;--quiet:#66717e;--paper:#f3f5f8;--card:#fff;--edge:#dde3ea;
@@ -35,49 +39,83 @@ svg{display:block;width:100%;height:auto;max-width:500px;margin:6px auto 12px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--edge);white-space:nowrap}
 th{color:var(--quiet);font-weight:600}
-pre{overflow-x:auto;font-size:13px}
 footer{color:var(--quiet);font-size:13px;margin:12px 4px 0}
 @media(max-width:500px){main{padding:20px 8px 28px}section{padding:14px 11px 4px}}
 @media print{body{background:#fff}.cards{columns:1}}
 """
 
-Cell = Mapping[str, Any]
+
+class Markdown(str):
+    """A paragraph with the two marks `**bold**` and `` `code` ``; a notebook shows it formatted."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
-def page(cells: Sequence[Cell], *, title: str, footer: str) -> str:
-    """The page: what stands before the first `##` is its head, and each `##` begins a card."""
-    head: list[str] = []
-    cards: list[list[str]] = []
-    markdown = MarkdownIt("commonmark", {"html": False})
-    for cell in cells:
-        if cell["cell_type"] == "markdown":
-            text = "".join(cell["source"])
-            if text.startswith("## "):
-                cards.append([])
-            (cards[-1] if cards else head).append(markdown.render(text))
-        elif cell["cell_type"] == "code":
-            (cards[-1] if cards else head).extend(_shown(cell["outputs"], markdown))
-    sections = "".join(f"<section>{''.join(card)}</section>" for card in cards)
+@dataclass(frozen=True, slots=True, repr=False)
+class HtmlTable:
+    """A table of numbers; a notebook shows it as HTML."""
+
+    frame: pl.DataFrame
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.frame.columns)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>" for row in self.frame.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def __repr__(self) -> str:
+        return repr(self.frame)
+
+
+Part = Markdown | HtmlTable | Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A part of the page with a heading and a border."""
+
+    heading: str
+    parts: Sequence[Part]
+
+
+def page(*, title: str, heading: str, intro: Sequence[Part], cards: Sequence[Card], footer: str) -> str:
+    """The whole page as text."""
+    sections = "".join(f"<section><h2>{escape(card.heading)}</h2>{_html(card.parts)}</section>" for card in cards)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="generator" content="shard-migrate">'  # by which the next report knows the page as its own
+        '<meta name="generator" content="shard-migrate">'  # the next report recognises its own file by this
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        # The browser is told to fetch nothing, so that no later change can make the page call out.
+        # The browser refuses every request, so that no later change can make the page load something.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><header>{''.join(head)}</header>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<header><h1>{escape(heading)}</h1>{_html(intro)}</header>"
         f'<div class="cards">{sections}</div><footer>{escape(footer)}</footer></main></body></html>\n'
     )
 
 
-def _shown(outputs: Sequence[Cell], markdown: MarkdownIt) -> Iterator[str]:
-    """Each output in the best of the forms that it came in; what was printed is left out."""
-    for output in outputs:
-        forms = {kind: "".join(text) for kind, text in output.get("data", {}).items() if isinstance(text, str | list)}
-        if "image/svg+xml" in forms:
-            yield forms["image/svg+xml"].replace(_NAMESPACE, "")
-        elif "text/markdown" in forms:
-            yield markdown.render(forms["text/markdown"])
-        elif "text/html" in forms:
-            yield f'<div class="table">{forms["text/html"]}</div>'
-        elif "text/plain" in forms:
-            yield f"<pre>{escape(forms['text/plain'])}</pre>"
+def _html(parts: Sequence[Part]) -> str:
+    return "".join(_part(part) for part in parts)
+
+
+def _part(part: Part) -> str:
+    match part:
+        case Chart():
+            return part.svg.replace(_SVG_NAMESPACE, "")
+        case HtmlTable():
+            return f'<div class="table">{part._repr_html_()}</div>'
+    return f"<p>{_MARKUP.sub(_marked, escape(part))}</p>\n" if part else ""
+
+
+def _marked(match: re.Match[str]) -> str:
+    code, bold = match.groups()
+    return f"<code>{code}</code>" if code else f"<strong>{bold}</strong>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

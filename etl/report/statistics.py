@@ -1,4 +1,4 @@
-"""How evenly rows lie over shards, and whether windows meet: arithmetic on counts, no I/O."""
+"""The χ² test for the balance of shards, and gaps and overlaps of windows. No I/O."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from etl.core.model import RowidRange
 
 UNLIKELY = 0.01
-"""A p-value under this is taken for more than chance; an even table falls under it one time in a hundred."""
+"""A smaller p-value counts as uneven; by chance alone that happens once in 100 tables."""
 
 _PRECISION = 1e-15
-_MOST_TERMS = 10_000
+_MAX_TERMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +21,17 @@ class Fit:
 
     statistic: float
     freedom: int
-    """Degrees of freedom: its mean, too; its standard deviation is √(2 · freedom)."""
+    """Degrees of freedom: the mean of χ²; its standard deviation is √(2 · freedom)."""
     p_value: float
-    """How often chance alone gives a χ² at least as large."""
+    """The probability that chance alone gives a χ² at least as large."""
 
     @property
     def is_even(self) -> bool:
-        """Whether chance explains the unevenness."""
         return self.p_value >= UNLIKELY
 
 
 def fit(counts: Sequence[int]) -> Fit:
-    """The χ² test of counts that should be equal; with no rows or one shard there is nothing to deviate."""
+    """The χ² test of counts that should be equal; without rows, or with one shard, p is 1."""
     share, freedom = sum(counts) / max(1, len(counts)), max(0, len(counts) - 1)
     if not share or not freedom:
         return Fit(0.0, freedom, 1.0)
@@ -48,22 +47,22 @@ def deviations(counts: Sequence[int]) -> list[float]:
 
 
 def standard_deviation(counts: Sequence[int]) -> float:
-    """By how much chance lets a shard's rows differ from the even share."""
+    """The standard deviation of one shard's rows: √(n · (1/k) · (1 − 1/k)) for n rows in k shards."""
     return math.sqrt(sum(counts) / len(counts) * (1 - 1 / len(counts))) if counts else 0.0
 
 
 def upper_gamma(a: float, x: float) -> float:
     """The regularised upper incomplete gamma function Q(a, x), for a > 0 and x ≥ 0.
 
-    Below a + 1 by the series of its complement (DLMF 8.7.1 with 8.2.4), above by Legendre's continued fraction
-    (DLMF 8.9.2) in Lentz's way; the tail of χ² with k degrees of freedom is Q(k/2, χ²/2).
+    For x < a + 1 by the series of 1 − Q (DLMF 8.7.1 with 8.2.4), otherwise by Legendre's continued fraction
+    (DLMF 8.9.2) with Lentz's algorithm. The p-value of χ² with k degrees of freedom is Q(k/2, χ²/2).
     """
     if x <= 0:
         return 1.0
     scale = math.exp(a * math.log(x) - x - math.lgamma(a))
     if x < a + 1:
         term = total = 1 / a
-        for n in range(1, _MOST_TERMS):
+        for n in range(1, _MAX_TERMS):
             term *= x / (a + n)
             total += term
             if term < total * _PRECISION:
@@ -73,7 +72,7 @@ def upper_gamma(a: float, x: float) -> float:
     b = x + 1 - a
     c, d = 1 / tiny, 1 / b
     fraction = d
-    for n in range(1, _MOST_TERMS):
+    for n in range(1, _MAX_TERMS):
         numerator = -n * (n - a)
         b += 2
         d = 1 / (numerator * d + b or tiny)
@@ -85,17 +84,17 @@ def upper_gamma(a: float, x: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Seams:
-    """Where consecutive windows do not meet."""
+class WindowFaults:
+    """Where windows do not follow each other."""
 
     gaps: tuple[RowidRange, ...]
-    """Rowids between two windows that no window has."""
+    """Rowids between two windows that are in no window."""
     overlaps: tuple[RowidRange, ...]
-    """Rowids that more than one window has."""
+    """Rowids that are in more than one window."""
 
 
-def seams(windows: Iterable[RowidRange]) -> Seams:
-    """The gaps and overlaps of the windows, in whatever order they come."""
+def window_faults(windows: Iterable[RowidRange]) -> WindowFaults:
+    """The gaps and overlaps of windows in any order."""
     gaps, overlaps = [], []
     reached: int | None = None
     for window in sorted(windows):
@@ -104,4 +103,4 @@ def seams(windows: Iterable[RowidRange]) -> Seams:
         if reached is not None and window.first_rowid <= reached:
             overlaps.append(RowidRange(window.first_rowid, min(reached, window.last_rowid)))
         reached = window.last_rowid if reached is None else max(reached, window.last_rowid)
-    return Seams(tuple(gaps), tuple(overlaps))
+    return WindowFaults(tuple(gaps), tuple(overlaps))

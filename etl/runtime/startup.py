@@ -24,12 +24,6 @@ def return_freed_memory() -> None:
         os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
 
 
-def raise_at_ctrl_c() -> None:
-    """Makes Ctrl-C raise KeyboardInterrupt again, in a command that has something to clean up."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _is_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # until Python has found the module, whose name comes before the arguments
         return sys.orig_argv[-len(sys.argv)].split(".")[0] == __name__.split(".")[0]

@@ -1,4 +1,4 @@
-"""A Polars predicate as SQL loses no row: against Polars itself, and by its text."""
+"""The SQL of a Polars predicate loses no row: compared with Polars itself, and by its text."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 import etl
 from etl.core.model import Affinity
 from etl.query import scan
-from etl.query.columns import EXACT_DTYPE
+from etl.query.columns import VARIANT_DTYPE
 from etl.query.predicate import Operand, to_sql
 from tests.workplace import Workplace, migrate
 
@@ -50,10 +50,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("predicate", PREDICATES, ids=str)
-def test_a_filtered_scan_is_the_filtered_whole(
+def test_a_filtered_scan_equals_the_whole_table_filtered_by_polars(
     shards: Path, predicate: pl.Expr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "_PIECE_CELLS", 2_000)
+    monkeypatch.setattr(scan, "_SPLIT_CELLS", 2_000)
     frame = etl.scan_shards(shards)
     whole = frame.collect()
     assert frame.filter(predicate).collect().rows() == whole.filter(predicate).rows()
@@ -68,7 +68,7 @@ OPERANDS = {
     "t": Operand(pl.String(), Affinity.TEXT, bytewise=True),
     "wide": Operand(pl.String(), Affinity.TEXT, bytewise=False),
     "n": Operand(pl.String(), Affinity.NUMERIC, bytewise=True),
-    "x": Operand(EXACT_DTYPE, Affinity.TEXT, bytewise=True),
+    "x": Operand(VARIANT_DTYPE, Affinity.TEXT, bytewise=True),
 }
 
 
@@ -79,10 +79,10 @@ OPERANDS = {
         (pl.lit(5, pl.Int64) > c("i"), 't."i" < 5'),
         (c("t") == "it's", "t.\"t\" = 'it''s'"),
         (c("t") < "b", "t.\"t\" COLLATE BINARY < 'b'"),
-        (c("wide") < "b", None),  # UTF-16 has another order
+        (c("wide") < "b", None),  # UTF-16 text sorts differently
         (c("wide") == "b", "t.\"wide\" = 'b'"),
         (c("n") == "2024-01-02", "t.\"n\" = '2024-01-02'"),
-        (c("n") == "07", None),  # a NUMERIC column would compare the number 7
+        (c("n") == "07", None),  # a NUMERIC column would compare it as the number 7
         (c("n") < "b", None),
         (c("t") == "a\0b", None),
         (c("x").is_null(), None),

@@ -1,4 +1,4 @@
-"""etl.scan_shards and etl.open_shard give what sqlite3 finds in the files, and read no shard in vain."""
+"""etl.scan_shards and etl.open_shard return what sqlite3 finds in the files, and read only the shards they need."""
 
 import sqlite3
 import subprocess
@@ -16,7 +16,7 @@ import etl
 from etl.core.errors import EtlError, Refused
 from etl.core.routing import Key
 from etl.query import scan
-from etl.query.columns import EXACT_DTYPE
+from etl.query.columns import VARIANT_DTYPE
 from tests.specimens import EVERY_CELL, STRICT_CELLS
 from tests.workplace import REPOSITORY, Workplace, finished, migrate, shard_files, snapshot
 
@@ -25,7 +25,7 @@ Row = tuple[object, ...]
 
 
 def rows_of(paths: Iterable[Path], columns: str = "*", where: str = "1") -> list[Row]:
-    """What sqlite3 finds, in the order of a scan; text as its bytes, for it may be no UTF-8."""
+    """What sqlite3 finds, in the order of a scan; text as bytes, because it may not be valid UTF-8."""
     rows: list[Row] = []
     for path in paths:
         with closing(sqlite3.connect(path)) as database:
@@ -35,7 +35,7 @@ def rows_of(paths: Iterable[Path], columns: str = "*", where: str = "1") -> list
 
 
 def cell(value: object) -> object:
-    """A cell of the frame as `rows_of` has it."""
+    """A cell of the frame in the form that `rows_of` returns."""
     match value:
         case {"storage_class": "text", "bytes": data}:
             return ("text", data)
@@ -53,7 +53,7 @@ def scanned(frame: pl.LazyFrame) -> list[Row]:
 
 
 def typed(value: dict[str, object] | None) -> Row:
-    """A cell of a mixed column as `typeof` and value, a text by its bytes."""
+    """A cell of a mixed column as `typeof` and value; text as bytes."""
     if value is None:
         return ("text", b"null"), None
     storage_class = str(value["storage_class"])
@@ -62,8 +62,8 @@ def typed(value: dict[str, object] | None) -> Row:
 
 @pytest.fixture
 def clients(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    """Shards whose rows are read in many pieces."""
-    monkeypatch.setattr(scan, "_PIECE_CELLS", 2_000)
+    """Shards whose rows are read in many splits."""
+    monkeypatch.setattr(scan, "_SPLIT_CELLS", 2_000)
     workplace.populate(3000)
     assert migrate(workplace.environ()) == 0
     return workplace
@@ -71,7 +71,7 @@ def clients(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 @pytest.mark.parametrize("statements", [EVERY_CELL, STRICT_CELLS], ids=["every cell in every type", "STRICT"])
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
-def test_a_scan_has_every_cell_as_the_shards_have_it(
+def test_a_scan_returns_every_cell_as_the_shards_store_it(
     workplace: Workplace, statements: tuple[str, ...], encoding: str
 ) -> None:
     workplace.script(f"PRAGMA encoding = '{encoding}'", *statements)
@@ -83,7 +83,7 @@ def test_a_scan_has_every_cell_as_the_shards_have_it(
     assert [tuple(part for value in row for part in typed(value)) for row in frame.rows()] == expected
 
 
-def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
+def test_columns_have_the_dtypes_of_their_storage_classes(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, i INTEGER PRIMARY KEY, r REAL, d DATE, n NUMERIC, b BLOB, x INT, g AS (i + 1))",
         "INSERT INTO clients VALUES ('a', 1, 1, '2020-01-01', 1.5, x'00', 1)",
@@ -98,15 +98,15 @@ def test_columns_have_the_dtypes_of_their_lanes(workplace: Workplace) -> None:
         "d": pl.String,
         "n": pl.Float64,
         "b": pl.Binary,
-        "x": EXACT_DTYPE,
+        "x": VARIANT_DTYPE,
         "g": pl.Int64,
     }
     assert frame.select("i", "n", "g").collect().rows() == [(1, 1.5, 2), (2, 2.0, 3)]
     assert scanned(frame.select("x")) == [(1,), (("text", b"text"),)]
 
 
-def test_text_of_a_utf_16_file_comes_as_its_bytes(workplace: Workplace) -> None:
-    broken = "CAST(x'00d86100' AS TEXT)"  # half of a surrogate pair, which UTF-8 does not have
+def test_text_of_a_utf_16_file_is_returned_as_bytes(workplace: Workplace) -> None:
+    broken = "CAST(x'00d86100' AS TEXT)"  # half of a surrogate pair, which UTF-8 cannot encode
     workplace.script(
         "PRAGMA encoding = 'UTF-16le'", "CREATE TABLE clients (k TEXT)", f"INSERT INTO clients VALUES ({broken})"
     )
@@ -121,7 +121,7 @@ def _stored(place: Workplace) -> object:
     return row[0]
 
 
-def test_a_whole_number_that_is_no_real_is_not_rounded(workplace: Workplace) -> None:
+def test_an_integer_that_no_real_holds_is_not_rounded(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, n NUMERIC)",
         "INSERT INTO clients VALUES ('a', 0.5), ('a', 9007199254740992)",
@@ -141,14 +141,14 @@ def test_a_scan_of_clients_equals_the_files(clients: Workplace) -> None:
     assert snapshot(shard_files(clients.environ())) == before
 
 
-def spoil_last_shard(place: Workplace) -> None:
-    """Give the last shard a note that is no UTF-8, so no String holds it: whoever reads it meets an error."""
+def damage_last_shard(place: Workplace) -> None:
+    """Writes a note that is not valid UTF-8 into the last shard, so that reading it fails."""
     with closing(sqlite3.connect(shard_files(place.environ())[-1])) as database, database:
         database.execute("UPDATE clients SET note = CAST(x'ff' AS TEXT) WHERE rowid = (SELECT max(rowid) FROM clients)")
 
 
-def test_only_what_is_asked_for_is_read(clients: Workplace) -> None:
-    spoil_last_shard(clients)
+def test_only_what_the_query_needs_is_read(clients: Workplace) -> None:
+    damage_last_shard(clients)
     frame = etl.scan_shards(clients.shards)
     with pytest.raises(EtlError, match=r"column note: expected cells that fit String.*scan with mixed=\['note'\]"):
         frame.collect()
@@ -159,7 +159,7 @@ def test_only_what_is_asked_for_is_read(clients: Workplace) -> None:
     assert etl.scan_shards(clients.shards, mixed=["note"]).collect().height == 3000
 
 
-def test_a_key_touches_only_its_own_shard(clients: Workplace) -> None:
+def test_a_key_reads_only_its_own_shard(clients: Workplace) -> None:
     files = shard_files(clients.environ())
     key = str(etl.scan_shards(clients.shards, shards=[1]).filter(c("k").is_not_null()).collect()["k"][5])
     lost = [path for path in files if "_shard_01" not in path.name]
@@ -175,14 +175,14 @@ def test_a_key_touches_only_its_own_shard(clients: Workplace) -> None:
         etl.open_shard(None, shard_dir=clients.shards)
 
 
-def test_an_empty_key_gives_the_rows_without_one(workplace: Workplace) -> None:
+def test_an_empty_key_returns_the_rows_without_a_key(workplace: Workplace) -> None:
     workplace.script("CREATE TABLE clients (k TEXT)", "INSERT INTO clients VALUES (NULL), (''), (' \u2003'), ('a')")
     assert migrate(workplace.environ(RESERVED_SHARD=0, NUM_SHARDS=1)) == 0
     assert etl.scan_shards(workplace.shards, key=" ").collect()["k"].to_list() == [None, "", " \u2003"]
 
 
 @pytest.mark.parametrize(("declared", "key"), [("INTEGER", 7), ("INTEGER", "7"), ("REAL", 0.5), ("BLOB", b"\xff")])
-def test_a_key_may_be_of_any_kind(workplace: Workplace, declared: str, key: Key) -> None:
+def test_a_key_may_have_any_type(workplace: Workplace, declared: str, key: Key) -> None:
     workplace.script(
         f"CREATE TABLE clients (k {declared})", "INSERT INTO clients VALUES (7), (0.5), (x'ff'), (8), (NULL)"
     )
@@ -194,7 +194,7 @@ def test_a_key_may_be_of_any_kind(workplace: Workplace, declared: str, key: Key)
         etl.scan_shards(workplace.shards, key="seven" if declared != "BLOB" else " ")
 
 
-def test_windows_of_a_run_on_its_way_are_left_out_and_rows_of_an_application_are_not(clients: Workplace) -> None:
+def test_windows_of_a_running_migration_are_left_out_and_rows_of_an_application_are_not(clients: Workplace) -> None:
     files = shard_files(clients.environ())
     with closing(sqlite3.connect(files[0])) as database, database:
         database.execute("INSERT INTO _etl_windows VALUES (3001, 3100, 1, 'a run', '2020-01-01T00:00:00+00:00')")
@@ -209,7 +209,7 @@ def test_windows_of_a_run_on_its_way_are_left_out_and_rows_of_an_application_are
 
 
 def commit_window(place: Workplace, *, first: int) -> None:
-    """As a run does: in every shard a row and the ledger's line."""
+    """Adds a row and a ledger line to every shard, as a migration does."""
     for slot, path in enumerate(shard_files(place.environ())):
         with closing(sqlite3.connect(path)) as database, database:
             line = (first, first + 99, 1, "a run", "2020-01-01T00:00:00+00:00")
@@ -217,7 +217,7 @@ def commit_window(place: Workplace, *, first: int) -> None:
             database.execute("INSERT INTO clients (rowid, note) VALUES (?, 'new')", (first + slot,))
 
 
-def test_windows_committed_while_a_scan_reads_are_in_the_next_one(
+def test_windows_committed_during_a_scan_appear_in_the_next_scan(
     clients: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = threading.Lock()
@@ -234,7 +234,7 @@ def test_windows_committed_while_a_scan_reads_are_in_the_next_one(
     assert [frame.collect().height for _ in range(2)] == [3000, 3004]
 
 
-def test_scans_beside_a_run_never_fail(workplace: Workplace) -> None:
+def test_scans_during_a_migration_never_fail(workplace: Workplace) -> None:
     workplace.populate(3000)
     environ = workplace.environ()
     assert migrate(environ) == 0
@@ -271,12 +271,12 @@ def without_identity(place: Workplace) -> None:
             database.execute("DROP TABLE _etl_identity")
 
 
-def garbled(place: Workplace) -> None:
+def overwritten(place: Workplace) -> None:
     for path in shard_files(place.environ()):
         path.write_bytes(b"noise" * 5000)
 
 
-def none_at_all(place: Workplace) -> None:
+def all_missing(place: Workplace) -> None:
     for path in shard_files(place.environ()):
         path.unlink()
 
@@ -293,12 +293,12 @@ def of_two_tables(place: Workplace) -> None:
         (of_another_set, "_shard_02.db: expected shard 2 of clients's set, found another's"),
         (of_a_later_format, "expected a shard of this version's format"),
         (without_identity, "found a file without its identity"),
-        (garbled, "expected a shard, found no database"),
-        (none_at_all, "expected shards, found none"),
+        (overwritten, "expected a shard, found no database"),
+        (all_missing, "expected shards, found none"),
         (of_two_tables, r"shards of several tables \(clients, orders\); say which with table="),
     ],
 )
-def test_shards_that_cannot_be_trusted_are_refused_in_one_line(
+def test_shards_that_are_not_a_finished_set_are_refused_in_one_line(
     clients: Workplace, harm: Callable[[Workplace], None], message: str
 ) -> None:
     harm(clients)
@@ -307,14 +307,14 @@ def test_shards_that_cannot_be_trusted_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_shard_or_a_column_that_is_none_is_refused(clients: Workplace) -> None:
+def test_an_unknown_shard_or_column_is_refused(clients: Workplace) -> None:
     with pytest.raises(Refused, match=r"shard 9: expected one of 0, 1 … 3"):
         etl.scan_shards(clients.shards, shards=[9])
     with pytest.raises(Refused, match=r"mixed=\['nope'\]: expected columns of clients"):
         etl.scan_shards(clients.shards, mixed=["nope"])
 
 
-def test_open_shard_reads_and_cannot_write(clients: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_shard_can_read_but_not_write(clients: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in clients.environ().items():
         monkeypatch.setenv(name, value)
     with closing(etl.open_shard(" ")) as database:
@@ -323,7 +323,7 @@ def test_open_shard_reads_and_cannot_write(clients: Workplace, monkeypatch: pyte
             database.execute("DELETE FROM clients")
 
 
-def test_shard_of_alone_costs_no_import_of_polars() -> None:
+def test_shard_of_does_not_import_polars() -> None:
     code = "import sys, etl; etl.shard_of('7'); etl.open_shard; assert 'polars' not in sys.modules, 'loaded'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
     with pytest.raises(AttributeError, match="nope"):

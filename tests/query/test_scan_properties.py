@@ -1,4 +1,4 @@
-"""Any table, hostile in names, types and cells: a scan gives its shards' cells exactly or says in a line why not."""
+"""Any table, with difficult names, types and cells: a scan returns the shards' cells exactly or says why it cannot."""
 
 import sqlite3
 import tempfile
@@ -18,7 +18,7 @@ from tests.tables import Table, build, tables
 from tests.workplace import Workplace, migrate, shard_files
 
 Cells = list[tuple[str, Any]]
-"""A column: `typeof` and value of each cell, a text by its bytes in the file's encoding."""
+"""A column: `typeof` and value of each cell; text as bytes in the file's encoding."""
 
 
 def columns_of(paths: list[Path], table: Table) -> dict[str, Cells]:
@@ -36,7 +36,7 @@ def columns_of(paths: list[Path], table: Table) -> dict[str, Cells]:
 
 
 def any_cell(value: dict[str, Any] | None) -> tuple[str, Any]:
-    """A cell of a column scanned as mixed."""
+    """`typeof` and value of a cell in a column scanned as mixed."""
     if value is None:
         return "null", None
     storage_class = value["storage_class"]
@@ -67,23 +67,23 @@ def test_any_table_is_scanned_exactly_or_refused(
         assert etl.scan_shards(place.shards, mixed=names).head(limit).collect().equals(mixed.head(limit))
 
         for name, cells in expected.items():
-            seen = scanned_plainly(place, name)
-            if seen is None or seen.dtype == pl.Struct:
+            column = scanned_without_mixed(place, name)
+            if column is None or column.dtype == pl.Struct:
                 continue
-            values = [bytes_of(value, table.encoding) for value in seen]
-            assert values == [value for _, value in cells], "numbers equal, texts by their bytes"
+            values = [bytes_of(value, table.encoding) for value in column]
+            assert values == [value for _, value in cells], "numbers are equal, and texts have equal bytes"
             assert len({storage_class for storage_class, _ in cells} - {"null", "integer"}) <= 1
             assert_nulls_are_found(place, name, cells)
 
-        look_at_all(place, rows=mixed.height)
+        assert_report_counts(place, rows=mixed.height)
 
 
-def scanned_plainly(place: Workplace, name: str) -> pl.Series | None:
-    """The column in its lane; None where the scan says that its cells do not fit."""
+def scanned_without_mixed(place: Workplace, name: str) -> pl.Series | None:
+    """The column without `mixed`; None if the scan says that a cell does not fit."""
     try:
         return etl.scan_shards(place.shards).select(name).collect()[name]
     except EtlError as error:
-        assert f"column {name}: expected cells that fit" in str(error)  # noqa: PT017 - both ways are right
+        assert f"column {name}: expected cells that fit" in str(error)  # noqa: PT017 - both outcomes are right
         return None
 
 
@@ -97,9 +97,9 @@ def assert_nulls_are_found(place: Workplace, name: str, cells: Cells) -> None:
     assert found == sum(storage_class == "null" for storage_class, _ in cells)
 
 
-def look_at_all(place: Workplace, *, rows: int) -> None:
-    look = data.take(place.shards)
-    assert (look.rows, look.shards["sampled"].sum(), look.shards["misplaced"].sum()) == (rows, rows, 0)
-    assert sum([*look.shards["keyless"], *look.hashed["rows"]]) == rows
-    assert "**No" not in shard_sections.misplaced_verdict(look)
-    assert run_sections.seams_verdict(look)
+def assert_report_counts(place: Workplace, *, rows: int) -> None:
+    found = data.inspect(place.shards)
+    assert (found.rows, found.shards["sampled"].sum(), found.shards["misplaced"].sum()) == (rows, rows, 0)
+    assert sum([*found.shards["keyless"], *found.hash_shards["rows"]]) == rows
+    assert "**No" not in shard_sections.misplaced_verdict(found)
+    assert run_sections.windows_verdict(found)

@@ -1,4 +1,4 @@
-"""In what pieces a shard is read, and how often it may be asked: no rowid twice, none left out, no storm of calls."""
+"""Splits cover every rowid exactly once, reads of one file take turns, and calls are limited."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.core.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
-from etl.query.splits import Stride, cut
+from etl.query.splits import SplitMerger, split
 from etl.sqlite import rate_limit
 from etl.sqlite.file_lock import Turns
 
@@ -21,40 +21,43 @@ def lines(rows: list[int]) -> list[LedgerLine]:
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 25))
-def test_the_cuts_hold_every_rowid_once_and_few_enough_rows(rows: list[int], most_rows: int) -> None:
-    cuts = list(cut(lines(rows), most_rows))
-    assert (cuts[0].first_rowid, cuts[-1].last_rowid) == (MIN_ROWID, MAX_ROWID)
-    assert all(left.last_rowid + 1 == right.first_rowid for left, right in pairwise(cuts))
-    for piece in cuts:
-        inside = [line.rows for line in lines(rows) if line.window in piece]
-        assert sum(inside) <= most_rows or sum(count > 0 for count in inside) == 1
-    assert len(cuts) <= 1 + sum(rows)
+def test_splits_cover_every_rowid_once_and_have_few_enough_rows(rows: list[int], max_rows: int) -> None:
+    splits = list(split(lines(rows), max_rows))
+    assert (splits[0].first_rowid, splits[-1].last_rowid) == (MIN_ROWID, MAX_ROWID)
+    assert all(left.last_rowid + 1 == right.first_rowid for left, right in pairwise(splits))
+    for rowids in splits:
+        inside = [line.rows for line in lines(rows) if line.window in rowids]
+        assert sum(inside) <= max_rows or sum(count > 0 for count in inside) == 1
+    assert len(splits) <= 1 + sum(rows)
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=60), st.lists(st.booleans()))
-def test_a_stride_takes_every_cut_once_and_joins_neighbours_only(
+def test_a_merger_takes_every_split_once_and_merges_only_adjacent_ones(
     spans: list[tuple[int, bool]], few: list[bool]
 ) -> None:
-    cuts, first = [], 0
+    splits, first = [], 0
     for span, gap in spans:
-        cuts.append(RowidRange(first, first + span - 1))
+        splits.append(RowidRange(first, first + span - 1))
         first += span + gap
-    stride, left, taken = Stride(few_rows=5), deque(cuts), []
+    merger, left, taken = SplitMerger(few_rows=5), deque(splits), []
     answers = iter(few)
     while left:
-        taken.append(stride.take(left))
-        stride.seen(pl.DataFrame({"c0": range(2 if next(answers, True) else 9)}))
-    held = [rowid for piece in taken for rowid in range(piece.first_rowid, piece.last_rowid + 1)]
-    assert held == [rowid for piece in cuts for rowid in range(piece.first_rowid, piece.last_rowid + 1)]
+        taken.append(merger.take(left))
+        merger.adapt(pl.DataFrame({"c0": range(2 if next(answers, True) else 9)}))
+    assert rowids_of(taken) == rowids_of(splits)
+
+
+def rowids_of(splits: list[RowidRange]) -> list[int]:
+    return [rowid for each in splits for rowid in range(each.first_rowid, each.last_rowid + 1)]
 
 
 @pytest.mark.parametrize(("few_rows", "reads"), [(0, 100), (5, 4 + 6)], ids=["nothing filtered", "filtered"])
-def test_reads_that_bring_little_become_few(few_rows: int, reads: int) -> None:
+def test_reads_with_few_rows_merge_more_splits(few_rows: int, reads: int) -> None:
     left = deque(RowidRange(rowid, rowid) for rowid in range(100))
-    stride, count = Stride(few_rows=few_rows), 0
+    merger, count = SplitMerger(few_rows=few_rows), 0
     while left:
-        stride.take(left)
-        stride.seen(pl.DataFrame())
+        merger.take(left)
+        merger.adapt(pl.DataFrame())
         count += 1
     assert count == reads
 

@@ -1,4 +1,4 @@
-"""The χ² test against closed forms and printed tables; gaps and overlaps of windows against a slow count."""
+"""The χ² test is compared with closed forms and printed tables, gaps and overlaps with a slow count."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from etl.core.model import RowidRange
 from etl.report import statistics
 
-# The upper points of χ² that every table prints: freedom, p, χ².
+# Critical values of χ² as printed in every table: freedom, p, χ².
 PRINTED = [
     *((1, 0.05, 3.841), (1, 0.01, 6.635), (5, 0.95, 1.145), (9, 0.05, 16.919), (9, 0.5, 8.343), (10, 0.001, 29.588)),
     *((30, 0.05, 43.773), (100, 0.05, 124.342), (100, 0.99, 70.065)),
@@ -18,18 +18,18 @@ PRINTED = [
 
 
 @pytest.mark.parametrize(("freedom", "p_value", "statistic"), PRINTED)
-def test_the_tail_is_that_of_printed_tables(freedom: int, p_value: float, statistic: float) -> None:
+def test_p_values_are_those_of_printed_tables(freedom: int, p_value: float, statistic: float) -> None:
     assert statistics.upper_gamma(freedom / 2, statistic / 2) == pytest.approx(p_value, rel=0.002)
 
 
 @given(st.integers(1, 2048), st.floats(0.001, 3))
-def test_the_tail_is_its_closed_form_where_freedom_is_even(half: int, relative: float) -> None:
+def test_p_values_of_even_freedom_equal_the_closed_form(half: int, relative: float) -> None:
     x = half * relative
     logs = [j * math.log(x) - x - math.lgamma(j + 1) for j in range(half)]
     assert statistics.upper_gamma(half, x) == pytest.approx(math.fsum(map(math.exp, logs)), rel=1e-9, abs=1e-12)
 
 
-def test_the_tail_of_one_degree_is_that_of_the_normal() -> None:
+def test_p_values_of_one_degree_equal_the_normal_distribution() -> None:
     for x in (0.0, 0.1, 1.0, 4.0, 40.0):
         assert statistics.upper_gamma(0.5, x) == pytest.approx(math.erfc(math.sqrt(x)), rel=1e-12)
 
@@ -40,7 +40,7 @@ def test_fair_dice_are_found_even_and_loaded_ones_are_not() -> None:
     for _ in range(200):
         throws = [dice.randrange(10) for _ in range(2000)]
         verdicts.append(statistics.fit([throws.count(face) for face in range(10)]))
-    assert sum(not each.is_even for each in verdicts) <= 8  # 2 are to be expected
+    assert sum(not each.is_even for each in verdicts) <= 8  # 2 are expected
     assert 0.4 < sum(each.p_value for each in verdicts) / 200 < 0.6, "p is uniform under fair dice"
     assert not statistics.fit([300, 200, 200, 200, 200]).is_even
 
@@ -59,9 +59,9 @@ def test_nothing_to_compare_is_even(counts: list[int]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 6)), max_size=12))
-def test_gaps_and_overlaps_are_those_that_a_count_of_every_rowid_finds(pairs: list[tuple[int, int]]) -> None:
+def test_gaps_and_overlaps_equal_a_count_of_every_rowid(pairs: list[tuple[int, int]]) -> None:
     windows = [RowidRange(first, first + more) for first, more in pairs]
-    found = statistics.seams(windows)
+    found = statistics.window_faults(windows)
     times = [sum(window.first_rowid <= rowid <= window.last_rowid for window in windows) for rowid in range(-25, 35)]
     held = [index for index, count in enumerate(times) if count]
     missing = {i - 25 for i in range(held[0], held[-1]) if not times[i]} if held else set()
@@ -71,4 +71,4 @@ def test_gaps_and_overlaps_are_those_that_a_count_of_every_rowid_finds(pairs: li
 
 
 def _rowids(ranges: tuple[RowidRange, ...]) -> set[int]:
-    return {rowid for piece in ranges for rowid in range(piece.first_rowid, piece.last_rowid + 1)}
+    return {rowid for each in ranges for rowid in range(each.first_rowid, each.last_rowid + 1)}

@@ -116,7 +116,7 @@ def test_every_command_takes_columns_for_columns(workplace: Workplace, case: Cas
     status = ran("etl.status", environ, "--json")
     assert (status.code, json.loads(status.out)["lag_rows"]) == (0, ROWS), status.err
     assert migrate(environ) == 0
-    assert int(data.take(workplace.shards).rows) == 2 * ROWS
+    assert int(data.inspect(workplace.shards).rows) == 2 * ROWS
     scanned = etl.scan_shards(workplace.shards)
     assert scanned.collect().height == 2 * ROWS
     dtypes = scanned.collect_schema()

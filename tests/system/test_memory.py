@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -87,6 +87,58 @@ def test_rows_of_megabytes_stay_within_the_memory_budget(workplace: Workplace, h
     assert code == 0
     assert peak_mb < MOST_MB
     assert faults_of(environ) == []
+
+
+# Tables (columns beside the key, and each row's cells by its number) that a guess from a sample would get wrong.
+BLOCK = random.Random(7).randbytes(1_000)
+MIXED = 450
+SHAPES: dict[str, tuple[int, int, Callable[[int], tuple[object, ...]]]] = {
+    "light rows, then light and heavy by turns": (
+        1,
+        126_000,
+        lambda i: (BLOCK * 60 if i > FIRST_READ_ROWS + 6_000 and i % 2 else "n",),
+    ),
+    "half of the rows heavy, in step with every 32nd rowid": (
+        1,
+        136_000,
+        lambda i: (BLOCK * 30 if i > FIRST_READ_ROWS and (i - FIRST_READ_ROWS - 1) % 2 else "n",),
+    ),
+    "columns of mixed storage classes": (
+        MIXED,
+        12_000,
+        lambda i: tuple(i * j if (i + j) % 2 else f"t{i}" for j in range(MIXED)),
+    ),
+    "rows of 5 to 50 MB": (1, 16, lambda i: (BLOCK * (5_000 + i * 7_919 % 45_000),)),
+}
+
+
+@pytest.mark.parametrize(("columns", "rows", "cells"), SHAPES.values(), ids=SHAPES.keys())
+def test_no_order_of_rows_takes_more_than_the_memory_budget(
+    workplace: Workplace, columns: int, rows: int, cells: Callable[[int], tuple[object, ...]]
+) -> None:
+    with closing(sqlite3.connect(workplace.source)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(f"CREATE TABLE clients (k TEXT, {', '.join(f'c{number}' for number in range(columns))})")
+        database.executemany(
+            f"INSERT INTO clients VALUES ({', '.join('?' * (columns + 1))})",
+            ((f"key {i}", *cells(i)) for i in range(1, rows + 1)),
+        )
+    environ = workplace.environ(BATCH_SIZE=25_000, READERS=4)
+    peak_mb, code = measured(environ)
+    assert code == 0
+    assert peak_mb < MOST_MB
+    assert differences(environ) == []
+
+
+def test_one_huge_row_takes_what_the_readme_says(workplace: Workplace) -> None:
+    """200 MB and seven times the row's bytes."""
+    workplace.populate(100)
+    workplace.script("UPDATE clients SET note = zeroblob(100000000) WHERE rowid = 50")
+    environ = workplace.environ()
+    peak_mb, code = measured(environ)
+    assert code == 0
+    assert peak_mb < 200 + 7 * 100
+    assert differences(environ) == []
 
 
 def test_a_wide_window_of_ordinary_rows_stays_within_the_memory_budget(workplace: Workplace) -> None:
