@@ -92,14 +92,14 @@ def read_all(
                 return
 
 
-def _partition(read: _Read, table: Table, shards: ShardMap, utf8: partition.ToUtf8 | None) -> partition.Partitioned:
+def _partition(read: _Read, table: Table, shards: ShardMap, utf8: partition.ToUtf8 | None) -> partition.RowsByShard:
     keys = partition.keys(read.frame, table, read.read_types, utf8=utf8)
-    return partition.partition(
+    return partition.split_by_shard(
         read.frame, keys, table=table, read_types=read.read_types, windows=read.batch.windows, shards=shards
     )
 
 
-def _shared_out(read: _Read, rows: partition.Partitioned, route_ms: float) -> Iterator[WindowRead]:
+def _shared_out(read: _Read, rows: partition.RowsByShard, route_ms: float) -> Iterator[WindowRead]:
     batch_bytes = read.frame.estimated_size()
     for window, by_slot in zip(read.batch.windows, rows.window_rows, strict=True):
         share = int(by_slot.sum()) / max(1, rows.cells.num_rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import Queue
 
 from etl.core.model import ReadTask, RowidRange
-from etl.core.partition import Partitioned
+from etl.core.partition import RowsByShard
 from etl.runtime import limits, log
 from etl.shards.transaction import Transaction
 
@@ -18,7 +18,7 @@ class Routed:
     """A batch that has been read and partitioned by shard."""
 
     batch: ReadTask
-    rows: Partitioned
+    rows: RowsByShard
     statement: str
     """The insert that takes these rows' lanes."""
 

@@ -18,7 +18,8 @@ from etl.runtime import limits, log
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.ddl_check import IndexedColumns
 from etl.shards.shard import Shard
-from etl.sqlite import sql_rows, stdlib
+from etl.sources import sql
+from etl.sqlite import stdlib
 
 _MIN_OPEN_FILES = 128
 _SAMPLED_ROWS = 200
@@ -98,7 +99,7 @@ def room(
         if rowids:
             pieces = stock.backlog.fresh or (rowids,)
             columns = database.execute(
-                sql_rows.column_bytes(table, pieces[0].first_rowid, pieces[-1].last_rowid, rows=_SAMPLED_ROWS)
+                sql.column_bytes(table, pieces[0].first_rowid, pieces[-1].last_rowid, rows=_SAMPLED_ROWS)
             ).fetchone()
             sampled = {column.name: float(size or 0) for column, size in zip(table.columns, columns, strict=True)}
     row = _ROW_OVERHEAD + sum(1 + sampled.get(column.name, 0.0) for column in table.written)

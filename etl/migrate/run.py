@@ -79,7 +79,7 @@ class Migration:
         settings = self._settings
         _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
         _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
-        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         indexed = rehearse(table, indexes)
         shards = shard_set.shards(settings, table)

@@ -34,7 +34,7 @@ from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
 from etl.sqlite import stdlib
-from etl.sqlite.file_lock import Turns
+from etl.sqlite.file_lock import FileLock
 from etl.sqlite.rate_limit import Throttle
 
 _PIECE_CELLS = 2_400_000
@@ -44,7 +44,7 @@ _FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
 _CALLS = Throttle(calls=2_000, seconds=31)
 """connectorx leaves three idle threads for 30 s after each call; 10,000 calls at once fail."""
-_TURNS = Turns()
+_FILES = FileLock()
 _REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
 
@@ -68,7 +68,7 @@ def scan_shards(
     where a shard is lost, is not finished, or is not one of this set. Close what `open_shard` gave for a shard before
     you collect from it in the same process (`etl.sqlite.file_lock` says why).
     """
-    with _TURNS.look():
+    with _FILES.exclusive():
         found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
@@ -104,7 +104,7 @@ def _has_key(found: ShardSet, dtypes: pl.Schema, key: Key) -> pl.Expr:
 def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str]) -> _Scan:
     """Looks at the table in some of the shards, spread over those asked for."""
     looked = shards[:: -(-len(shards) // _SAMPLED_SHARDS) or 1] or found.shard_map.shards[:1]
-    tables = [schema.look(found.path(shard), found.table, found.identity.shard_key)[0] for shard in looked]
+    tables = [schema.inspect(found.path(shard), found.table, found.identity.shard_key)[0] for shard in looked]
     names = [column.name for column in tables[0].columns]
     if unknown := set(mixed) - set(names):
         raise Refused(f"{found.directory}: mixed={sorted(unknown)}: expected columns of {found.table}: {names}")
@@ -173,7 +173,7 @@ class _Scan:
 
     def _cuts(self, width: int) -> Iterator[tuple[int, deque[RowidRange]]]:
         """Each shard with the ranges that it is read in, of so many rows that a piece has some 64 MB at most."""
-        with _TURNS.look():
+        with _FILES.exclusive():
             extents = {shard: self.found.extent(shard, self.table) for shard in self.shards}
         common = self.found.common([extent.coverage for extent in extents.values()])
         for shard, extent in extents.items():
@@ -186,7 +186,7 @@ class _Scan:
             most_rows = min(_PIECE_CELLS // max(1, width), max(1, _PIECE_BYTES * rows // max(size, 1)))
             lines: Sequence[LedgerLine] = ()
             if rows > most_rows:
-                with _TURNS.look():
+                with _FILES.exclusive():
                     lines = self.found.ledger(shard)
             yield (
                 shard,
@@ -199,7 +199,7 @@ class _Scan:
         path = self.found.path(shard)
         _CALLS.wait()
         try:
-            with _TURNS.read():
+            with _FILES.shared():
                 arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
         except RuntimeError as error:
             message = str(error).splitlines()[0]

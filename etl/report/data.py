@@ -61,7 +61,7 @@ def take(shard_dir: str | Path, table: str | None = None) -> Inspection:
     found = found_set.find(Path(shard_dir), table)
     numbers = found.shard_map.shards
     found.check(numbers)
-    looked = schema.look(found.path(numbers[0]), found.table, found.identity.shard_key)[0]
+    looked = schema.inspect(found.path(numbers[0]), found.table, found.identity.shard_key)[0]
     salt = secrets.token_bytes(32)
     rows, heavy = [], Counter[tuple[int, bytes]]()
     for shard in numbers:

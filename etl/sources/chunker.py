@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from etl.core import ranges
+from etl.core.backlog import Backlog, adjoining_windows
 from etl.core.model import ReadTask, RowidRange
 from etl.runtime import limits
 from etl.sources.reader import Source
@@ -35,7 +36,7 @@ class Chunker:
     the budget, are weighed row by row.
     """
 
-    def __init__(self, source: Source, backlog: ranges.Backlog, *, batch_rows: int, readers: int, slots: int) -> None:
+    def __init__(self, source: Source, backlog: Backlog, *, batch_rows: int, readers: int, slots: int) -> None:
         self._source = source
         self._backlog = backlog
         self._readers = readers
@@ -46,7 +47,7 @@ class Chunker:
 
     def batches(self) -> Iterator[ReadTask]:
         """All batches, those of lost shards first."""
-        for windows, lacking in ranges.neighbours(self._backlog.lost, self._windows_per_batch * self._window_rows):
+        for windows, lacking in adjoining_windows(self._backlog.lost, self._windows_per_batch * self._window_rows):
             whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
             rowids, row_bytes = self._source.row_bytes(whole, rows=-1)
             yield from self._gathered(windows, rowids, row_bytes + self._overhead, lacking=lacking)
@@ -76,7 +77,7 @@ class Chunker:
         if weights.sum() < DENSE * ahead.span * overhead:
             return (yield from self._weighed(rest))  # the batch before was dense, what comes is not
         per_window = -(-self._window_rows // step)
-        windows = ranges.cut_by_weight(ahead, ends, weights, most_rows=per_window, most_bytes=limits.BATCH_BYTES)
+        windows = ranges.cut_by_size(ahead, ends, weights, most_rows=per_window, most_bytes=limits.BATCH_BYTES)
         for batch in self._gathered(windows, ends, weights, most=self._windows_per_batch):
             whole = RowidRange(batch.windows[0].first_rowid, batch.windows[-1].last_rowid)
             covered = whole.last_rowid
@@ -94,7 +95,7 @@ class Chunker:
         rowids, row_bytes = self._source.row_bytes(rest, rows=rows)
         last = int(rowids[-1]) if len(rowids) == rows else rest.last_rowid
         weights = row_bytes + overhead
-        windows = ranges.cut_by_weight(
+        windows = ranges.cut_by_size(
             RowidRange(rest.first_rowid, last),
             rowids,
             weights,
@@ -139,5 +140,5 @@ class Chunker:
         whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
         total = int(weights.sum())
         most_rows = max(1, -(-len(rowids) // self._readers))
-        partitions = ranges.cut_by_weight(whole, rowids, weights, most_rows=most_rows, most_bytes=total + 1)
+        partitions = ranges.cut_by_size(whole, rowids, weights, most_rows=most_rows, most_bytes=total + 1)
         return ReadTask(tuple(windows), tuple(partitions), lacking, total)

@@ -21,8 +21,7 @@ from etl.core import ranges
 from etl.core.columns import ROWID, TAGS, first_read_types
 from etl.core.errors import EtlError
 from etl.core.model import Affinity, ReadTask, ReadType, RowidRange, Table
-from etl.sources import continuity
-from etl.sqlite import sql
+from etl.sources import continuity, sql
 from etl.sqlite.stdlib import read_only_uri
 
 MAX_RESULT_COLUMNS = 2000

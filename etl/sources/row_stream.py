@@ -10,6 +10,7 @@ from typing import TypeVar
 import polars as pl
 
 from etl.core import ranges
+from etl.core.backlog import Backlog
 from etl.core.columns import ReadTypes
 from etl.core.model import RowidRange
 from etl.sources.chunker import Chunker
@@ -33,7 +34,7 @@ class Portion:
 
 def of_source(source: Source, coverage: ranges.Coverage) -> Iterator[Portion]:
     """The source's rows in these ranges, in portions that fit the memory budget."""
-    backlog = ranges.Backlog((), {}, ranges.split_at_zero(coverage))
+    backlog = Backlog((), {}, ranges.split_at_zero(coverage))
     survey = Chunker(source, backlog, batch_rows=READ_ROWS // _READERS, readers=_READERS, slots=1)
     for batch in survey.batches():
         frame = source.read(batch)

@@ -118,7 +118,7 @@ def _ledger(path: Path, standing: Snapshot) -> tuple[ranges.Coverage, int | None
 
 def _lag_rows(settings: Settings, standing: Snapshot, last_rowid: int | None) -> int | None:
     try:
-        table, _ = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        table, _ = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         return schema.rows_above(settings.SOURCE_DB, table, last_rowid)
     except EtlError as error:
         standing.notes.append(str(error))

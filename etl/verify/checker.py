@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from etl.core import partition, ranges, routing_frame
+from etl.core import partition, ranges
 from etl.core.columns import ROWID
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange
@@ -234,7 +234,7 @@ class Audit:
         if slot is None:
             utf8 = None if table.encoding == "UTF-8" else self._utf8
             keys = partition.keys(frame, table, portion.read_types, utf8=utf8)
-            slots = routing_frame.slots(keys, self._map).astype(np.int64)
+            slots = partition.slots(keys, self._map).astype(np.int64)
         else:
             slots = np.full(frame.height, slot)
         return Fingerprinted(frame[ROWID].to_numpy(), slots, low, high)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from etl.core.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
 from etl.query.splits import Stride, cut
 from etl.sqlite import rate_limit
-from etl.sqlite.file_lock import Turns
+from etl.sqlite.file_lock import FileLock
 
 
 def lines(rows: list[int]) -> list[LedgerLine]:
@@ -60,11 +60,11 @@ def test_reads_that_bring_little_become_few(few_rows: int, reads: int) -> None:
 
 
 def test_a_look_and_a_read_never_meet() -> None:
-    turns, together, met = Turns(), [0, 0], []
+    lock, together, met = FileLock(), [0, 0], []
 
     def work(kind: int) -> None:
         for _ in range(200):
-            with turns.look() if kind else turns.read():
+            with lock.exclusive() if kind else lock.shared():
                 together[kind] += 1
                 met.append((together[1] > 0 and together[0] > 0) or together[1] > 1)
                 together[kind] -= 1

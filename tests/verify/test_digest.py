@@ -38,7 +38,7 @@ def by_lanes(path: Path, table: Table, *, exact: bool) -> dict[int, tuple[int, i
     source = Source(path, table)
     if exact:
         source.read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried))
-    _, rowids = schema.look(path, table.name, table.key.name)
+    _, rowids = schema.inspect(path, table.name, table.key.name)
     found: dict[int, tuple[int, int]] = {}
     for portion in of_source(source, (rowids,) if rowids else ()):
         low, high = digest.fingerprints(portion.frame, table, portion.read_types)
@@ -81,7 +81,7 @@ def test_any_row_has_the_fingerprint_of_its_cells_in_any_lanes(table: DrawnTable
         path = Path(directory) / "source.db"
         build(table, path)
         note(table.ddl)
-        found, _ = schema.look(path, table.name, table.key)
+        found, _ = schema.inspect(path, table.name, table.key)
         assume(table.rows)
         expected = by_cells(path, found)
         assert by_lanes(path, found, exact=False) == expected
@@ -92,7 +92,7 @@ def made(path: Path, *statements: str) -> Table:
     with closing(sqlite3.connect(path)) as database, database:
         for statement in statements:
             database.execute(statement)
-    return schema.look(path, "t", "k")[0]
+    return schema.inspect(path, "t", "k")[0]
 
 
 def test_cells_that_differ_in_class_or_value_differ_in_fingerprint(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def make(settings: Settings) -> Forecast:
     _look_at_directories(settings, forecast)
     is_live = _look_for_a_run(settings, forecast)
     try:
-        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         shards = shard_set.shards_as(ReadOnlyShard, settings, table)
     except EtlError as error:

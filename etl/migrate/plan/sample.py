@@ -16,7 +16,7 @@ from etl.core import ranges
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.core.routing import WHITE_SPACE, is_blank, key_bytes
-from etl.sources import sql_counts
+from etl.sources import sql
 from etl.sources.reader import Source
 from etl.sqlite import stdlib
 
@@ -125,7 +125,7 @@ def _take(
     cells = _cells(rowids)
     rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MOST_CELLS // (_PROBES * len(names))))
     for cell in cells:
-        for row in database.execute(sql_counts.sample(table, names, cell, rows=rows_per_probe)):
+        for row in database.execute(sql.sample(table, names, cell, rows=rows_per_probe)):
             key.take(row[0])
             sampled += 1
             for name, storage_class in zip(names, row[1:], strict=True):
@@ -157,14 +157,14 @@ def _pragma(database: sqlite3.Connection, name: str) -> int:
 
 
 def _counted(database: sqlite3.Connection, table: Table, pieces: ranges.Coverage) -> int:
-    return sum(int(database.execute(sql_counts.count(table, piece)).fetchone()[0]) for piece in pieces)
+    return sum(int(database.execute(sql.count(table, piece)).fetchone()[0]) for piece in pieces)
 
 
 def _density(database: sqlite3.Connection, table: Table, cells: Sequence[RowidRange]) -> float:
     """The share of rowids that have a row, from where each range's first rows end."""
     share = 0.0
     for cell in cells:
-        rows, last = database.execute(sql_counts.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
+        rows, last = database.execute(sql.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
         span = last - cell.first_rowid + 1 if rows == _ROWS_PER_PROBE else cell.span
         share += rows / span * cell.span
     return share / max(1, sum(cell.span for cell in cells))
@@ -176,7 +176,7 @@ def _piece(
     """The range from the start on that has so many rows, if it has any."""
     last_rowid = start.last_rowid if whole is None else whole.last_rowid
     rest = RowidRange(start.first_rowid, min(last_rowid, -1) if start.first_rowid < 0 else last_rowid)
-    found, last = database.execute(sql_counts.reach(table, rest, rows=rows)).fetchone()
+    found, last = database.execute(sql.reach(table, rest, rows=rows)).fetchone()
     return RowidRange(start.first_rowid, last) if found else None
 
 

@@ -69,7 +69,7 @@ def run(settings: Settings, table: Table, pieces: Sequence[RowidRange], indexes:
             with routing:
                 to_utf8 = None if table.encoding == "UTF-8" else utf8
                 keys = partition.keys(frame, table, source.read_types, utf8=to_utf8)
-                rows = partition.partition(
+                rows = partition.split_by_shard(
                     frame, keys, table=table, read_types=source.read_types, windows=(piece,), shards=settings.shard_map
                 )
             read += rows.cells.num_rows
