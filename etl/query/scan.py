@@ -5,7 +5,6 @@ For a process that migrates nothing: there a shard's file would belong to anothe
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -13,11 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote as url_quote
 
-os.environ.setdefault("RUST_LOG", "off")  # connectorx's pool prints to the console otherwise; read at its import
-
-import connectorx
 import polars as pl
 from polars.io.plugins import register_io_source
 
@@ -33,19 +28,15 @@ from etl.shards import found_set
 from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
-from etl.sqlite import stdlib
+from etl.sqlite import connectorx
 from etl.sqlite.file_lock import FileLock
-from etl.sqlite.rate_limit import Throttle
 
 _PIECE_CELLS = 2_400_000
 _PIECE_BYTES = 64 << 20
 _READERS = 2
 _FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
-_CALLS = Throttle(calls=2_000, seconds=31)
-"""connectorx leaves three idle threads for 30 s after each call; 10,000 calls at once fail."""
 _FILES = FileLock()
-_REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
 
 def scan_shards(
@@ -197,26 +188,21 @@ class _Scan:
         cells = [(name, cell) for name in names for cell in sql.scan_cells(name, self.views[name].value).items()]
         query = sql.scan(self.table, [cell for _, cell in cells], piece, where=where, limit=limit)
         path = self.found.path(shard)
-        _CALLS.wait()
         try:
             with _FILES.shared():
-                arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
-        except RuntimeError as error:
-            message = str(error).splitlines()[0]
-            if refused := _REFUSED_CELL.search(message):
-                name = cells[int(refused[1]) - 1][0]
-                raise EtlError(
-                    f"{path}: column {name}: expected cells that fit {self.views[name].dtype}, found others; scan "
-                    f"with mixed={sorted({*self.mixed, name})}, which carries every cell"
-                ) from None
-            reason = message.partition(" in SELECT")[0]
-            raise EtlError(f"{path}: reading failed ({reason}); try again when the shard can be read") from None
-        except BaseException as error:
-            # connectorx panics past 2 GiB of text in one of its batches; the panic's class cannot be imported.
-            if type(error).__name__ != "PanicException" or piece.span == 1:
-                raise
-            halves = [self._read(shard, half, names, where, limit) for half in ranges.halves(piece)]
-            return pl.concat(halves)
+                arrow = connectorx.read(path, [query])
+        except connectorx.CellRefused as refused:
+            name = cells[refused.result_column - 1][0]
+            raise EtlError(
+                f"{path}: column {name}: expected cells that fit {self.views[name].dtype}, found others; scan "
+                f"with mixed={sorted({*self.mixed, name})}, which carries every cell"
+            ) from None
+        except connectorx.ReadFailed as error:
+            raise EtlError(f"{path}: reading failed ({error}); try again when the shard can be read") from None
+        except connectorx.TooManyBytes:
+            if piece.span == 1:
+                raise EtlError(f"{path}: the row {piece.first_rowid} is too big to be read") from None
+            return pl.concat([self._read(shard, half, names, where, limit) for half in ranges.halves(piece)])
         frame = pl.DataFrame(pl.from_arrow(arrow)).filter(pl.col("sentinel") == 0)
         return frame.select(columns.columns(self.views, names))
 
@@ -226,7 +212,3 @@ class _Scan:
             column.name: Operand(self.views[column.name].dtype, column.affinity, bytewise)
             for column in self.table.columns
         }
-
-
-def _uri(path: Path) -> str:
-    return "sqlite://" + url_quote(stdlib.read_only_uri(path), safe="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime
 
 import numpy as np
@@ -22,7 +22,7 @@ from etl.shards.transaction import Transaction
 from etl.sources.reader import Source
 from etl.sources.row_stream import Portion, of_source
 from etl.sqlite import sql
-from etl.sqlite.utf16 import Utf8
+from etl.sqlite.utf16 import utf8_converter
 from etl.verify.checker import Stopped
 from etl.verify.ledgers import Register
 from etl.verify.result import Result
@@ -148,9 +148,8 @@ class Mend:
         if self._stop.is_set():
             raise Stopped
         table = self._source.table
-        with closing(Utf8(table.encoding)) as utf8:
-            to_utf8 = None if table.encoding == "UTF-8" else utf8
-            keys = partition.keys(portion.frame, table, portion.read_types, utf8=to_utf8)
+        with utf8_converter(table.encoding) as utf8:
+            keys = partition.keys(portion.frame, table, portion.read_types, utf8=utf8)
         slots = partition.slots(keys, self._map)
         places = result.grid.place(portion.frame[ROWID].to_numpy())
         wanted = np.zeros(len(slots), np.bool_)

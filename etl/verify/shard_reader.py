@@ -104,10 +104,10 @@ class Witness:
 
     def _large(self, pieces: Sequence[RowidRange], read_types: ReadTypes) -> Iterator[Portion]:
         reader = _Reader(self.path, self._table)
-        reader.read_types = read_types
         for piece in pieces:
-            frame = reader.read(ReadTask((piece,), ranges.cut_evenly(piece, -(-piece.span // 2))))
-            yield Portion(piece, frame, reader.read_types)
+            result = reader.read(ReadTask((piece,), ranges.cut_evenly(piece, -(-piece.span // 2))), read_types)
+            read_types = result.read_types
+            yield Portion(piece, result.frame, read_types)
 
     def fault(self, *, quick: bool) -> EtlError | None:
         """What integrity_check, or quick_check, has against the file."""

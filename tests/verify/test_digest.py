@@ -36,11 +36,10 @@ UNLIKE = ["NULL", "''", "x''", "0", "'0'", "x'30'", "0.0", "-0.0", "1", "1.0", "
 
 def by_lanes(path: Path, table: Table, *, exact: bool) -> dict[int, tuple[int, int]]:
     source = Source(path, table)
-    if exact:
-        source.read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried))
+    read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried)) if exact else None
     _, rowids = schema.inspect(path, table.name, table.key.name)
     found: dict[int, tuple[int, int]] = {}
-    for portion in of_source(source, (rowids,) if rowids else ()):
+    for portion in of_source(source, (rowids,) if rowids else (), read_types):
         low, high = digest.fingerprints(portion.frame, table, portion.read_types)
         found |= dict(zip(portion.frame[ROWID], zip(low.tolist(), high.tolist(), strict=True), strict=True))
     return found

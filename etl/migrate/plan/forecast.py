@@ -26,8 +26,8 @@ from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
-from etl.sources.reader import MAX_RESULT_COLUMNS
 from etl.sqlite import sql
+from etl.sqlite.connectorx import MAX_RESULT_COLUMNS
 from etl.status import status_file
 
 _TRIAL_ROWS = 12_500

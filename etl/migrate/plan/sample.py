@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl.core import ranges
+from etl.core.columns import first_read_types
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.core.routing import WHITE_SPACE, is_blank, key_bytes
@@ -103,10 +104,11 @@ def _row_bytes(source: Source, rowids: RowidRange | None) -> float:
     """Mean bytes of a row's texts and blobs, at points spread over the table; where those hit nothing, at its start."""
     if rowids is None:
         return 0.0
-    sample = source.sample(rowids, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
+    read_types = first_read_types(source.table)
+    sample = source.sample(rowids, read_types, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
     if sample.rows:
         return sample.bytes / sample.rows
-    _, weights = source.row_bytes(rowids, rows=_ROWS_PER_PROBE)
+    _, weights = source.row_bytes(rowids, read_types, rows=_ROWS_PER_PROBE)
     return float(weights.mean())
 
 
