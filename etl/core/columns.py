@@ -1,7 +1,7 @@
-"""How each column travels from source to shard: strict lanes, and the exact lane that carries any cell.
+"""How each column travels from source to shard: in a strict read type, or as a variant that carries any cell.
 
-A frame has the column `rowid` and then, for the carried column at position i, `c<i>`, or in the exact lane the four
-columns `c<i>_tag`, `c<i>_integer`, `c<i>_real` and `c<i>_bytes`.
+A frame has the column `rowid` and then, for the carried column at position i, `c<i>`; for a variant the four columns
+`c<i>_tag`, `c<i>_integer`, `c<i>_real` and `c<i>_bytes`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from etl.core.model import Affinity, Column, ReadType, Table
 
 ROWID = "rowid"
 TAGS = {"integer": 1, "real": 2, "text": 3, "blob": 4}
-"""The exact lane's tag for each storage class; 0 is NULL."""
+"""A variant's tag for each storage class; 0 is NULL."""
 
 _BY_AFFINITY = {
     Affinity.INTEGER: ReadType.INTEGER,
@@ -25,7 +25,7 @@ _BY_SAMPLE = {"integer": ReadType.INTEGER, "text": ReadType.TEXT, "blob": ReadTy
 
 @dataclass(frozen=True, slots=True)
 class ReadTypes:
-    """The lane of each carried column of a table, in the table's order."""
+    """The read type of each carried column of a table, in the table's order."""
 
     types: tuple[ReadType, ...]
 
@@ -47,10 +47,10 @@ class ReadTypes:
             if not column.generated:
                 yield column, self.frame_columns(position)
 
-    def widened(self, position: int) -> ReadTypes:
-        """The same lanes with one of them exact. A lane only ever widens."""
+    def widened(self, *positions: int) -> ReadTypes:
+        """The same with variants at these positions. A read type only ever widens."""
         return ReadTypes(
-            tuple(ReadType.VARIANT if i == position else read_type for i, read_type in enumerate(self.types))
+            tuple(ReadType.VARIANT if i in positions else read_type for i, read_type in enumerate(self.types))
         )
 
     @property
@@ -60,22 +60,32 @@ class ReadTypes:
 
 
 def first_read_types(table: Table) -> ReadTypes:
-    """The lanes a run starts with: by declared affinity, and by a sample of cells where that says nothing."""
+    """The read types a run starts with: by declared affinity, or by a sample of cells where that says nothing."""
     return ReadTypes(tuple(first_read_type(column, table.encoding) for column in table.carried))
 
 
 def first_read_type(column: Column, encoding: str) -> ReadType:
-    """The lane that one column starts with."""
-    read_type = _BY_AFFINITY.get(column.affinity) or _sampled_lane(column)
+    """The read type that one column starts with."""
+    read_type = _BY_AFFINITY.get(column.affinity) or _by_sample(column)
     # A UTF-16 source's text would pass through UTF-8, and SQLite turns U+FFFE and U+FFFF into U+FFFD on the way back.
     return ReadType.VARIANT if read_type is ReadType.TEXT and encoding != "UTF-8" else read_type
 
 
-def _sampled_lane(column: Column) -> ReadType:
+def widened_columns(table: Table, read_types: ReadTypes) -> tuple[str, ...]:
+    """The names of the columns that are wider than they started."""
+    first = first_read_types(table).types
+    return tuple(
+        column.name
+        for column, before, now in zip(table.carried, first, read_types.types, strict=True)
+        if before is not now
+    )
+
+
+def _by_sample(column: Column) -> ReadType:
     classes = column.storage_classes - {"null"}
     if not classes:
         return ReadType.BLOB if column.affinity is Affinity.BLOB else ReadType.INTEGER
     if len(classes) > 1:
         return ReadType.VARIANT
-    # Reals outside a REAL column go the exact way: a float lane would turn a later integer into a real in silence.
+    # Reals outside a REAL column travel as variants: the read type REAL would turn a later integer into a real.
     return _BY_SAMPLE.get(next(iter(classes)), ReadType.VARIANT)

@@ -1,4 +1,4 @@
-"""Frozen values that every other module speaks of."""
+"""The values that all other modules use, all frozen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 IDENTITY_TABLE = "_etl_identity"
 WINDOWS_TABLE = "_etl_windows"
-"""The two tables that each shard has beside the migrated one."""
+"""The two tables that each shard has besides the migrated one."""
 
 MIN_ROWID = -(2**63)
 MAX_ROWID = 2**63 - 1
@@ -70,7 +70,7 @@ class Column:
     generated: bool = False
     """Computed by SQLite from other columns: never written to a shard."""
     storage_classes: frozenset[str] = frozenset()
-    """What `typeof()` gave in a sample of rows; empty where nothing was sampled."""
+    """What `typeof()` gave in a sample of rows; empty if nothing was sampled."""
     not_null: bool = False
     default: str | None = None
     """The text of its DEFAULT, if it has one."""
@@ -86,7 +86,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The source table as a run needs to know it."""
+    """What a run needs to know of the source table."""
 
     name: str
     ddl: str
@@ -96,7 +96,7 @@ class Table:
     rowid_name: str
     """A name by which SQL reaches the rowid: an alias that no column shadows, or the INTEGER PRIMARY KEY column."""
     rowid_column: str | None
-    """The column that is the rowid itself (INTEGER PRIMARY KEY), if there is one."""
+    """The column that is an alias of the rowid (INTEGER PRIMARY KEY), if there is one."""
     indexes: tuple[Index, ...] = ()
     triggers: tuple[str, ...] = ()
     encoding: str = "UTF-8"
@@ -105,7 +105,7 @@ class Table:
 
     @property
     def carried(self) -> tuple[Column, ...]:
-        """The columns that are read beside the rowid: all that are stored, and the key even where it is computed."""
+        """The columns that are read besides the rowid: all that are stored, and the key, even if it is computed."""
         return tuple(
             column
             for column in self.columns
@@ -114,7 +114,7 @@ class Table:
 
     @property
     def written(self) -> tuple[Column, ...]:
-        """The columns that are written beside the rowid."""
+        """The columns that are written besides the rowid."""
         return tuple(column for column in self.carried if not column.generated)
 
 
@@ -139,20 +139,25 @@ class ShardMap:
 
 @dataclass(frozen=True, slots=True)
 class ReadTask:
-    """What one call of the reader brings: whole windows, ascending."""
+    """What one connectorx call brings: whole windows, ascending."""
 
     windows: tuple[RowidRange, ...]
     partitions: tuple[RowidRange, ...]
     """Ascending and disjoint; each is one query. Together they cover the windows."""
-    lacking: frozenset[int] | None = None
-    """The slots of lost shards, which alone get these windows; None means all."""
+    slots: frozenset[int] | None = None
+    """The slots that get these windows: those of lost shards. None means all."""
     bytes: int = 0
-    """What its rows take in memory, as weighed before they are read."""
+    """What its rows take in memory, measured before they are read."""
+
+    @property
+    def whole(self) -> RowidRange:
+        """From the first rowid to the last."""
+        return RowidRange(self.windows[0].first_rowid, self.windows[-1].last_rowid)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a shard is: the settings that every run over it must share. Its fields are `_etl_identity`'s columns."""
+    """The settings that all runs over a shard must share. The fields are the columns of `_etl_identity`."""
 
     source: str
     source_table: str
@@ -166,7 +171,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class LedgerLine:
-    """A window as one shard's ledger has it. Its fields are `_etl_windows`' columns."""
+    """A window in one shard's ledger. The fields are the columns of `_etl_windows`."""
 
     window: RowidRange
     rows: int

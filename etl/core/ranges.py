@@ -1,58 +1,22 @@
-"""Which rowids are still to do, and how they are cut: arithmetic on closed ranges, no I/O.
+"""Arithmetic on closed ranges of rowids.
 
 A *coverage* is a sorted tuple of disjoint ranges, adjacent ones merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from etl.core.model import RowidRange
+from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
 
 Coverage = tuple[RowidRange, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a run has to do: discard partial windows, fill lost shards, then load what no shard has."""
-
-    partial: tuple[RowidRange, ...]
-    """Windows that a killed run committed in some shards only. The source may have changed: they are discarded."""
-    lost: Mapping[RowidRange, frozenset[int]]
-    """Windows that were complete before a shard's file was lost: window → the slots that lack it. Ascending."""
-    fresh: Coverage
-    """Ranges to load into every shard. None crosses from −1 to 0, so that a rowid outside it always exists."""
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether every shard has every window, and the source has no rowid outside them."""
-        return not self.partial and not self.lost and not self.fresh
-
-    @property
-    def span(self) -> int:
-        """How many rowids there are to load: an upper bound of the rows."""
-        return sum(piece.span for piece in (*self.lost, *self.fresh))
-
-
-def backlog(
-    source: RowidRange | None,
-    done: Coverage,
-    *,
-    partial: Iterable[RowidRange] = (),
-    lost: Mapping[RowidRange, frozenset[int]] | None = None,
-) -> Backlog:
-    """What is left of `source` (None when it has no rows) where `done` is what every shard has."""
-    lost = lost or {}
-    fresh = subtract((source,), union([*done, *lost])) if source else ()
-    return Backlog(tuple(partial), lost, split_at_zero(fresh))
-
-
 def union(ranges: Iterable[RowidRange]) -> Coverage:
-    """The rowids in any of the ranges, in whatever order they come."""
+    """The rowids in any of the ranges, which may come in any order."""
     merged: list[RowidRange] = []
     for piece in sorted(ranges):
         if merged and piece.first_rowid <= merged[-1].last_rowid + 1:
@@ -84,7 +48,7 @@ def intersect(left: Coverage, right: Coverage) -> Coverage:
 
 
 def common(coverages: Sequence[Coverage]) -> Coverage:
-    """The rowids in every coverage: the windows that are done."""
+    """The rowids in every coverage."""
     shared: Coverage = coverages[0] if coverages else ()
     for coverage in set(coverages[1:]):
         shared = intersect(shared, coverage)
@@ -97,13 +61,13 @@ def covers(coverage: Coverage, window: RowidRange) -> bool:
 
 
 def split_at_zero(coverage: Coverage) -> Coverage:
-    """The same rowids, in ranges that are all negative or all not."""
-    negative, rest = RowidRange(-(2**63), -1), RowidRange(0, 2**63 - 1)
+    """The same rowids, in ranges that do not cross from −1 to 0."""
+    negative, rest = RowidRange(MIN_ROWID, -1), RowidRange(0, MAX_ROWID)
     return tuple(piece for half in (negative, rest) for piece in intersect(coverage, (half,)))
 
 
 def cut_evenly(whole: RowidRange, rows: int) -> tuple[RowidRange, ...]:
-    """The range cut every `rows` rowids: at most `rows` rows in each, however sparse it is."""
+    """The range cut every `rows` rowids, so that no piece has more than `rows` rows."""
     return tuple(
         RowidRange(first, min(first + rows - 1, whole.last_rowid))
         for first in range(whole.first_rowid, whole.last_rowid + 1, rows)
@@ -111,7 +75,7 @@ def cut_evenly(whole: RowidRange, rows: int) -> tuple[RowidRange, ...]:
 
 
 def halves(whole: RowidRange) -> tuple[RowidRange, ...]:
-    """The range in two; one rowid stays one."""
+    """The range in two; a range of one rowid is not cut."""
     if whole.span == 1:
         return (whole,)
     middle = whole.first_rowid + whole.span // 2
@@ -123,26 +87,7 @@ def groups(pieces: Sequence[RowidRange], size: int) -> list[tuple[RowidRange, ..
     return [tuple(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
 
-def neighbours(
-    lost: Mapping[RowidRange, frozenset[int]], span: int
-) -> list[tuple[tuple[RowidRange, ...], frozenset[int]]]:
-    """Ascending windows gathered where they adjoin and the same slots lack them, up to `span` rowids together.
-
-    None of the gathered crosses from −1 to 0.
-    """
-    gathered: list[tuple[list[RowidRange], frozenset[int]]] = []
-    for window, slots in lost.items():
-        if gathered:
-            before, lacking = gathered[-1]
-            adjoins = before[-1].last_rowid + 1 == window.first_rowid != 0
-            if adjoins and lacking == slots and window.last_rowid - before[0].first_rowid < span:
-                before.append(window)
-                continue
-        gathered.append(([window], slots))
-    return [(tuple(windows), slots) for windows, slots in gathered]
-
-
-def cut_by_weight(
+def cut_by_size(
     whole: RowidRange,
     rowids: npt.NDArray[np.int64],
     row_bytes: npt.NDArray[np.int64],
@@ -150,16 +95,16 @@ def cut_by_weight(
     most_rows: int,
     most_bytes: int,
 ) -> list[RowidRange]:
-    """The range cut so that each piece has at most `most_rows` rows and `most_bytes` of them, but at least one row.
+    """The range in pieces of at most `most_rows` rows and `most_bytes` bytes, but of at least one row each.
 
     `rowids` (ascending) and `row_bytes` are those of all rows in the range, both of shape (rows,).
     """
-    weight = np.cumsum(row_bytes)
+    bytes_up_to = np.cumsum(row_bytes)
     pieces: list[RowidRange] = []
     start, first = 0, whole.first_rowid
     while start < len(rowids):
-        before = int(weight[start - 1]) if start else 0
-        fitting = int(np.searchsorted(weight, before + most_bytes, side="right"))
+        before = int(bytes_up_to[start - 1]) if start else 0
+        fitting = int(np.searchsorted(bytes_up_to, before + most_bytes, side="right"))
         stop = min(max(fitting, start + 1), start + most_rows, len(rowids))
         last = whole.last_rowid if stop == len(rowids) else int(rowids[stop - 1])
         pieces.append(RowidRange(first, last))

@@ -1,7 +1,7 @@
 """Which shard a key belongs to: the scalar form of the contract, standard library only.
 
 `shard = int(sha256(key).hexdigest(), 16) % num_shards` over the key's bytes as they are; a key that is NULL, empty or
-nothing but Unicode White_Space goes to the reserved shard. `etl.core.routing_frame` is the same contract, vectorised.
+nothing but Unicode White_Space goes to the reserved shard. `etl.core.partition` is the same contract, vectorised.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The load: a reader thread, the writer threads, and the calling thread, which keeps the tracker."""
+"""Runs a load in this process: a reader thread, writer threads, and the calling thread, which runs the tracker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from queue import Empty, Full, SimpleQueue
 from typing import Protocol
 
 from etl.core.model import ReadTask, ShardMap
-from etl.engines.reader import WindowRead, read_all
+from etl.engines import reader
+from etl.engines.memory_gate import MemoryGate
+from etl.engines.reader import WindowRead
 from etl.engines.writer import Committed, Routed, Writer
 from etl.runtime import limits
 from etl.shards.shard import Shard
@@ -21,10 +23,10 @@ _TICK_S = 0.2
 
 
 class Tracker(Protocol):
-    """Keeps count of windows in flight; used by the calling thread alone."""
+    """Follows windows in flight; only the calling thread uses it."""
 
     def enter(self, event: WindowRead | Committed) -> None:
-        """Takes in what a thread has done."""
+        """Records what a thread has done."""
         ...
 
     def tick(self) -> None:
@@ -32,47 +34,13 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Is called once, after the last event of a load without errors."""
+        """Is called once, after the last event, if there was no error."""
         ...
-
-
-class _InFlight:
-    """The batches that have been read, or are being read, and that some writer has not yet taken."""
-
-    def __init__(self, *, writers: int) -> None:
-        self._writers = writers
-        self._left: dict[ReadTask, int] = {}
-        """How many writers each batch still waits for."""
-        self._changed = threading.Condition()
-        self._is_over = False
-
-    def admit(self, batch: ReadTask) -> None:
-        """Returns when the batch fits in beside the others, or is alone."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_over or self._has_room(batch.bytes))
-            self._left[batch] = self._writers
-
-    def taken(self, batch: ReadTask) -> None:
-        """Told by each writer once."""
-        with self._changed:
-            self._left[batch] -= 1
-            if not self._left[batch]:
-                del self._left[batch]
-                self._changed.notify_all()
-
-    def end(self) -> None:
-        """Nobody waits any more: a writer that failed takes nothing."""
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-
-    def _has_room(self, batch_bytes: int) -> bool:
-        return not self._left or sum(batch.bytes for batch in self._left) + batch_bytes <= limits.IN_FLIGHT_BYTES
 
 
 def load(
     source: Source,
-    survey: Chunker,
+    chunker: Chunker,
     shards: Sequence[Shard],
     shard_map: ShardMap,
     tracker: Tracker,
@@ -82,28 +50,28 @@ def load(
     indexed: bool,
     stop: threading.Event,
 ) -> None:
-    """Loads every window of the survey, or, once `stop` is set, those that were begun.
+    """Loads every window of the chunker, or, once `stop` is set, only those that were begun.
 
-    `indexed` says that the shards' indexes are kept up meanwhile. Raises the first error of any thread, when all have
-    ended: whatever was not committed is then rolled back.
+    `indexed` says that the shards' indexes are kept up meanwhile. Raises the first error of any thread after all have
+    ended; what was not committed is then rolled back.
     """
     events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
     count = min(writers, len(shards))
-    in_flight = _InFlight(writers=count)
-    crew = _crew(shards, run_id=run_id, count=count, indexed=indexed, report=events.put, taken=in_flight.taken)
+    gate = MemoryGate(writers=count)
+    all_writers = _writers(shards, run_id=run_id, count=count, indexed=indexed, report=events.put, taken=gate.taken)
 
-    def hand_over(routed: Routed) -> bool:
-        for writer in crew:
+    def send(routed: Routed) -> bool:
+        for writer in all_writers:
             _put(writer, routed)
         return errors.empty() and not stop.is_set()
 
     def read() -> None:
         try:
             if not stop.is_set():
-                read_all(source, survey, shard_map, admit=in_flight.admit, report=events.put, hand_over=hand_over)
+                reader.run(source, chunker, shard_map, admit=gate.admit, report=events.put, send=send)
         finally:
-            for writer in crew:
+            for writer in all_writers:
                 _put(writer, None)
 
     def guarded(work: Callable[[], None]) -> None:
@@ -111,10 +79,10 @@ def load(
             work()
         except BaseException as error:  # noqa: BLE001 - it is raised again below, in the calling thread
             errors.put(error)
-            in_flight.end()
+            gate.open()
         events.put(None)  # wakes the calling thread
 
-    works: list[Callable[[], None]] = [read, *(writer.run for writer in crew)]
+    works: list[Callable[[], None]] = [read, *(writer.run for writer in all_writers)]
     threads = [threading.Thread(target=guarded, args=(work,), name="etl") for work in works]
     for thread in threads:
         thread.start()
@@ -132,7 +100,7 @@ def load(
             continue
         except BaseException as error:  # noqa: BLE001 - as above; the threads end before it is raised
             errors.put(error)
-            in_flight.end()
+            gate.open()
     for thread in threads:
         thread.join()
     if errors.empty():
@@ -141,7 +109,7 @@ def load(
         raise errors.get()
 
 
-def _crew(
+def _writers(
     shards: Sequence[Shard],
     *,
     run_id: str,
@@ -150,10 +118,10 @@ def _crew(
     report: Callable[[Committed], None],
     taken: Callable[[ReadTask], None],
 ) -> list[Writer]:
-    """The writers: shard at slot s belongs to writer s mod their number.
+    """The writers; the shard at slot s belongs to writer `s mod count`.
 
-    Rows that come in any order touch nearly every page of an index: shards with indexes are written one after the
-    other, each with all the cache that there is and as many rows as may be held.
+    Rows in random order touch nearly every page of an index. So shards with indexes are written one after the other,
+    each with the whole cache and as many rows as may be held.
     """
     max_open = 1 if indexed else max(1, limits.max_open_shards() // count)
     hold_rows = math.inf if indexed else limits.ROWS_PER_SHARD * len(shards)

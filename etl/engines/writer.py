@@ -1,4 +1,4 @@
-"""The writer threads: each owns its shards, and nobody else touches them while it runs."""
+"""A writer thread: it owns its shards, and nobody else touches them while it runs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from queue import Queue
 
 from etl.core.model import ReadTask, RowidRange
-from etl.core.partition import Partitioned
+from etl.core.partition import RowsByShard
 from etl.runtime import limits, log
 from etl.shards.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A batch that has been read and partitioned by shard."""
+    """A read task's rows by shard."""
 
-    batch: ReadTask
-    rows: Partitioned
+    task: ReadTask
+    rows: RowsByShard
     statement: str
-    """The insert that takes these rows' lanes."""
+    """The INSERT for these rows' read types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Committed:
 
 
 class Writer:
-    """Writes what its inbox brings into the shards it owns, in the inbox's order, until it brings None."""
+    """Writes what comes into its inbox to the shards it owns, in that order, until None comes."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Writer:
         report: Callable[[Committed], None],
         taken: Callable[[ReadTask], None],
     ) -> None:
-        """`taken` is told of each batch that is written, or held."""
+        """`taken` is called for each read task that is written, or held until there are more."""
         self.inbox: Queue[Routed | None] = Queue(maxsize=1)
         self._transactions = transactions
         self._run_id = run_id
@@ -60,13 +60,13 @@ class Writer:
         self.alive = True
 
     def run(self) -> None:
-        """Works until the inbox brings None, then commits; on an error all that is not committed is rolled back."""
+        """Works until None comes, then commits; on an error, what is not committed is rolled back."""
         try:
             while (routed := self.inbox.get()) is not None:
                 self._held.append(routed)
                 if self._held_enough:
                     self._write_held()
-                self._taken(routed.batch)
+                self._taken(routed.task)
             self._write_held()
             for slot in self._transactions:
                 self._commit(slot)
@@ -82,10 +82,10 @@ class Writer:
         return rows >= self._hold_rows or held_bytes >= limits.HELD_BYTES
 
     def _write_held(self) -> None:
-        """Writes what is held, shard by shard: one that few rows are for is opened once for many batches."""
+        """Writes what is held, shard by shard, so that a shard of few rows is opened once for many read tasks."""
         for slot in self._transactions:
             for routed in self._held:
-                if routed.batch.lacking is None or slot in routed.batch.lacking:
+                if routed.task.slots is None or slot in routed.task.slots:
                     self._write(routed, slot)
         self._held = []
 
@@ -96,7 +96,7 @@ class Writer:
         if rows.num_rows:
             self._make_room(slot)
             transaction.insert(rows, routed.statement, breaks_not_null=routed.rows.breaks_not_null)
-        for window, window_rows in zip(routed.batch.windows, routed.rows.window_rows[:, slot], strict=True):
+        for window, window_rows in zip(routed.task.windows, routed.rows.window_rows[:, slot], strict=True):
             transaction.note(window, int(window_rows))
         self._busy_ms[slot] += (time.perf_counter() - start) * 1000
         if transaction.rows >= limits.TRANSACTION_ROWS or transaction.seconds_waiting >= limits.TRANSACTION_S:
@@ -114,7 +114,7 @@ class Writer:
         self._report(Committed(slot, windows, ms))
 
     def _make_room(self, slot: int) -> None:
-        """Closes a shard where one more open file would be too many; it commits first.
+        """Opens the slot's shard; first commits and closes another one if one more open file would be too many.
 
         Shards are visited in turn, so the one opened last is the one that is needed again latest.
         """

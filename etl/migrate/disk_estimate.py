@@ -9,7 +9,8 @@ from etl.core.model import RowidRange, Table
 from etl.runtime import limits
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.ddl_check import IndexedColumns
-from etl.sqlite import sql_rows, stdlib
+from etl.sources import sql
+from etl.sqlite import stdlib
 
 _SAMPLED_ROWS = 200
 _ROW_OVERHEAD = 6
@@ -61,7 +62,7 @@ def estimate(
         if rowids:
             parts = found.backlog.fresh or (rowids,)
             columns = database.execute(
-                sql_rows.column_bytes(table, parts[0].first_rowid, parts[-1].last_rowid, rows=_SAMPLED_ROWS)
+                sql.column_bytes(table, parts[0].first_rowid, parts[-1].last_rowid, rows=_SAMPLED_ROWS)
             ).fetchone()
             sampled = {column.name: float(size or 0) for column, size in zip(table.columns, columns, strict=True)}
     row = _ROW_OVERHEAD + sum(1 + sampled.get(column.name, 0.0) for column in table.written)

@@ -72,7 +72,7 @@ class Migration:
         settings = self._settings
         _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
         _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
-        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         shards = shard_set.of(settings, table)
         indexed = rehearse(table, shards.indexes)
         found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)

@@ -5,7 +5,6 @@ Do not scan in a process that migrates: connectorx and ADBC would have the same 
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -13,11 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote as url_quote
 
-os.environ.setdefault("RUST_LOG", "off")  # connectorx's pool prints to the console otherwise; read at its import
-
-import connectorx
 import polars as pl
 from polars.io.plugins import register_io_source
 
@@ -33,19 +28,15 @@ from etl.shards import found_set
 from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
-from etl.sqlite import stdlib
-from etl.sqlite.file_lock import Turns
-from etl.sqlite.rate_limit import Throttle
+from etl.sqlite import connectorx
+from etl.sqlite.file_lock import FileLock
 
 _SPLIT_CELLS = 2_400_000
 _SPLIT_BYTES = 64 << 20
 _READERS = 2
 _FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
-_CALLS = Throttle(calls=2_000, seconds=31)
-"""connectorx leaves three idle threads for 30 s after each call; 10,000 calls at once fail."""
-_TURNS = Turns()
-_REFUSED_CELL = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
+_FILES = FileLock()
 
 
 def scan_shards(
@@ -70,7 +61,7 @@ def scan_shards(
     shard is missing, not finished, or of another set. Close a connection from `open_shard` before you collect from
     the same shard in the same process (the reason is in `etl.sqlite.file_lock`).
     """
-    with _TURNS.look():
+    with _FILES.exclusive():
         found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
@@ -106,7 +97,7 @@ def _rows_of_key(found: ShardSet, dtypes: pl.Schema, key: Key) -> pl.Expr:
 def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str]) -> _Scan:
     """Samples the table in up to eight of the shards, evenly spaced."""
     sampled = shards[:: -(-len(shards) // _SAMPLED_SHARDS) or 1] or found.shard_map.shards[:1]
-    tables = [schema.look(found.path(shard), found.table, found.identity.shard_key)[0] for shard in sampled]
+    tables = [schema.inspect(found.path(shard), found.table, found.identity.shard_key)[0] for shard in sampled]
     names = [column.name for column in tables[0].columns]
     if unknown := set(mixed) - set(names):
         raise Refused(f"{found.directory}: mixed={sorted(unknown)}: expected columns of {found.table}: {names}")
@@ -177,7 +168,7 @@ class _Scan:
 
     def _splits(self, width: int) -> Iterator[tuple[int, deque[RowidRange]]]:
         """Each shard with the rowid ranges to read, each of about 64 MB at most."""
-        with _TURNS.look():
+        with _FILES.exclusive():
             extents = {shard: self.found.extent(shard, self.table) for shard in self.shards}
         common = self.found.common([extent.coverage for extent in extents.values()])
         for shard, extent in extents.items():
@@ -190,7 +181,7 @@ class _Scan:
             max_rows = min(_SPLIT_CELLS // max(1, width), max(1, _SPLIT_BYTES * rows // max(size, 1)))
             lines: Sequence[LedgerLine] = ()
             if rows > max_rows:
-                with _TURNS.look():
+                with _FILES.exclusive():
                     lines = self.found.ledger(shard)
             yield (
                 shard,
@@ -203,26 +194,21 @@ class _Scan:
         cells = [(name, cell) for name in names for cell in sql.scan_cells(name, self.kinds[name].value).items()]
         query = sql.scan(self.table, [cell for _, cell in cells], rowids, where=where, limit=limit)
         path = self.found.path(shard)
-        _CALLS.wait()
         try:
-            with _TURNS.read():
-                arrow = connectorx.read_sql(_uri(path), query, return_type="arrow")
-        except RuntimeError as error:
-            message = str(error).splitlines()[0]
-            if refused := _REFUSED_CELL.search(message):
-                name = cells[int(refused[1]) - 1][0]
-                raise EtlError(
-                    f"{path}: column {name}: expected cells that fit {self.kinds[name].dtype}, found others; scan "
-                    f"with mixed={sorted({*self.mixed, name})}, which carries every cell"
-                ) from None
-            reason = message.partition(" in SELECT")[0]
-            raise EtlError(f"{path}: reading failed ({reason}); try again when the shard can be read") from None
-        except BaseException as error:
-            # connectorx panics past 2 GiB of text in one of its batches; the panic's class cannot be imported.
-            if type(error).__name__ != "PanicException" or rowids.span == 1:
-                raise
-            halves = [self._read(shard, half, names, where, limit) for half in ranges.halves(rowids)]
-            return pl.concat(halves)
+            with _FILES.shared():
+                arrow = connectorx.read(path, [query])
+        except connectorx.CellRefused as refused:
+            name = cells[refused.result_column - 1][0]
+            raise EtlError(
+                f"{path}: column {name}: expected cells that fit {self.kinds[name].dtype}, found others; scan "
+                f"with mixed={sorted({*self.mixed, name})}, which carries every cell"
+            ) from None
+        except connectorx.ReadFailed as error:
+            raise EtlError(f"{path}: reading failed ({error}); try again when the shard can be read") from None
+        except connectorx.TooManyBytes:
+            if rowids.span == 1:
+                raise EtlError(f"{path}: the row {rowids.first_rowid} is too big to be read") from None
+            return pl.concat([self._read(shard, half, names, where, limit) for half in ranges.halves(rowids)])
         frame = pl.DataFrame(pl.from_arrow(arrow)).filter(pl.col("sentinel") == 0)
         return frame.select(columns.expressions(self.kinds, names))
 
@@ -232,7 +218,3 @@ class _Scan:
             column.name: Operand(self.kinds[column.name].dtype, column.affinity, bytewise)
             for column in self.table.columns
         }
-
-
-def _uri(path: Path) -> str:
-    return "sqlite://" + url_quote(stdlib.read_only_uri(path), safe="")

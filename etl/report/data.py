@@ -61,7 +61,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
     found = found_set.find(Path(shard_dir), table)
     numbers = found.shard_map.shards
     found.check(numbers)
-    definition = schema.look(found.path(numbers[0]), found.table, found.identity.shard_key)[0]
+    definition = schema.inspect(found.path(numbers[0]), found.table, found.identity.shard_key)[0]
     salt = secrets.token_bytes(32)
     sample_rows = max(_MIN_SAMPLE_ROWS, SAMPLE_ROWS // len(numbers))
     rows, largest = [], Counter[tuple[int, bytes]]()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from etl.core import ranges
+from etl.core.backlog import Backlog, left_to_load
 from etl.core.model import Index, LedgerLine, RowidRange
 from etl.shards.shard import FirstLine, Found, Shard
 
@@ -38,7 +39,7 @@ class Checkpoint:
     """Windows that not every shard has."""
     done: ranges.Coverage
     """The windows that every shard has."""
-    backlog: ranges.Backlog
+    backlog: Backlog
 
     @property
     def is_complete(self) -> bool:
@@ -94,7 +95,7 @@ def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[I
         pairs = zip(shards, found, strict=True)
         lines = each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], pairs)
     partial, lost = _incomplete(found, coverages, lines)
-    return Checkpoint(found, lines, done, ranges.backlog(rowids, done, partial=partial, lost=lost))
+    return Checkpoint(found, lines, done, left_to_load(rowids, done, partial=partial, lost=lost))
 
 
 def later(first_lines: Sequence[FirstLine | None]) -> dict[int, str | None]:

@@ -14,7 +14,7 @@ from etl.core.errors import EtlError, Refused
 from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Identity, Index, LedgerLine, RowidRange, Table, folded
 from etl.runtime import limits
 from etl.shards import ledger
-from etl.sqlite import sql, sql_rows
+from etl.sqlite import sql
 from etl.sqlite.adbc import Connection, ShardError
 from etl.sqlite.ddl import without_not_null
 
@@ -124,7 +124,7 @@ class Shard:
     def _last_row(self, connection: Connection, coverage: Sequence[RowidRange]) -> int | None:
         if not coverage:
             return None
-        rows = connection.execute(sql_rows.last_rowids(self._table, coverage[-1].last_rowid, rows=1))
+        rows = connection.execute(sql.last_rowids(self._table, coverage[-1].last_rowid, rows=1))
         return rows[0][0] if rows else None
 
     def _identity_in(self, connection: Connection, names: Collection[str]) -> Identity:

@@ -18,7 +18,7 @@ from etl.core.errors import Refused
 from etl.core.model import Table
 from etl.shards.checkpoint import Checkpoint, Each
 from etl.shards.shard import Found, Shard
-from etl.sqlite import sql_rows, stdlib
+from etl.sqlite import sql, stdlib
 from etl.sqlite.adbc import Connection
 
 LOOKED_AT = 16
@@ -130,25 +130,25 @@ def _shown(rowids: Sequence[int]) -> str:
 
 def _last_rows(shard: Shard, last: int, table: Table) -> dict[int, Row]:
     with shard.opened() as connection:
-        rowids = [rowid for (rowid,) in connection.execute(sql_rows.last_rowids(table, last, rows=_ROWS))]
+        rowids = [rowid for (rowid,) in connection.execute(sql.last_rowids(table, last, rows=_ROWS))]
         return _rows(connection, table, rowids)
 
 
 def _some_rows(shard: Shard, last: int, table: Table) -> dict[int, Row]:
     with shard.opened() as connection:
-        ((first,),) = connection.execute(sql_rows.first_rowid(table))
+        ((first,),) = connection.execute(sql.first_rowid(table))
         dice = [random.randint(first, last) for _ in range(_ROWS)]  # noqa: S311 - a sample, no secret
-        found = [row for number in dice for row in connection.execute(sql_rows.rowid_from(table, number))]
+        found = [row for number in dice for row in connection.execute(sql.rowid_from(table, number))]
         return _rows(connection, table, [rowid for (rowid,) in found])
 
 
 def _rows(connection: Connection, table: Table, rowids: Sequence[int]) -> dict[int, Row]:
     # A row at a time: the driver takes a result's types from its first row, and rounds where a later one differs.
-    return {rowid: connection.execute(sql_rows.cells(table, rowid))[0] for rowid in rowids}
+    return {rowid: connection.execute(sql.cells(table, rowid))[0] for rowid in rowids}
 
 
 def _fate(table: Table, row: Row, database: sqlite3.Connection, rowid: int) -> Fate:
-    now: Row | None = database.execute(sql_rows.cells(table, rowid)).fetchone()
+    now: Row | None = database.execute(sql.cells(table, rowid)).fetchone()
     if now is None:
         return Fate.GONE
     same = [type(before) is type(after) and before == after for before, after in zip(row, now, strict=True)]

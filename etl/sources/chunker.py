@@ -1,4 +1,4 @@
-"""What to read next, in batches that fit the memory budget, whatever rows weigh and however sparse rowids are."""
+"""Cuts the backlog into read tasks that fit the memory budget, however large rows are and however sparse rowids."""
 
 from __future__ import annotations
 
@@ -9,143 +9,157 @@ import numpy as np
 import numpy.typing as npt
 
 from etl.core import ranges
+from etl.core.backlog import Backlog, adjoining_windows
+from etl.core.columns import ReadTypes, first_read_types
 from etl.core.model import ReadTask, RowidRange
 from etl.runtime import limits
-from etl.sources.reader import Source
+from etl.sources.reader import ReadResult, Source
 
 DENSE = 0.8
-"""While this share of rowids has rows, windows are counted off by rowid, which asks the source nothing."""
-
+"""If at least this share of rowids has rows, windows are cut by rowid, and rows are measured by the stretch."""
 _STRETCH_ROWS = 1_000
-"""Where rowids are dense, the rows of so many rowids are weighed together."""
-_BATCHES_AT_ONCE = 16
-"""Dense rowids are weighed for so many batches in one call."""
+"""Where rowids are dense, the rows of this many rowids are measured together."""
+_TASKS_AT_ONCE = 16
+"""Dense rowids are measured for this many read tasks in one call."""
 _CELL_BYTES = 16
-"""What a cell takes in Arrow beside its bytes: a string view, or a number and its validity."""
+"""What a cell takes in Arrow besides its text or blob: a string view, or a number and its validity."""
 _LEAST_WIDTH = 1 / 3
-"""A row counts as at least this share of the frame columns that it has when all its columns are exact: a batch in which
-all columns turn out to be mixed takes at most three times what it was weighed at."""
+"""A row counts as at least this share of the frame columns that it has when all its columns are variants. So a task
+takes at most three times its estimate if all columns turn out to have mixed storage classes."""
 
 
 class Chunker:
-    """Cuts what is to do into batches, one after the other.
+    """Gives one read task after the other, and keeps the widest read types so far.
 
-    The bytes of every row are summed before it is read, from the rows' headers. Rowids that are dense are cut by
-    arithmetic, and the rows of a stretch of them are weighed together. Sparse ones, and those in a stretch that is over
-    the budget, are weighed row by row.
+    The bytes of every row are summed before it is read, from the rows' headers. Dense rowids are cut by arithmetic,
+    and a stretch of them is measured as a whole. Sparse rowids, and stretches above the budget, are
+    measured row by row.
     """
 
-    def __init__(self, source: Source, backlog: ranges.Backlog, *, batch_rows: int, readers: int, slots: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        backlog: Backlog,
+        *,
+        batch_rows: int,
+        readers: int,
+        slots: int,
+        read_types: ReadTypes | None = None,
+    ) -> None:
         self._source = source
         self._backlog = backlog
         self._readers = readers
         self._window_rows = batch_rows * readers
         most = max(1, limits.READ_TASK_LEDGER_LINES // slots)
-        self._windows_per_batch = min(most, max(1, limits.READ_TASK_ROWS // self._window_rows))
+        self._windows_per_task = min(most, max(1, limits.READ_TASK_ROWS // self._window_rows))
         self._density = 0.0
+        self.read_types = read_types or first_read_types(source.table)
+        """Those of the last result: the next task is to be read in them."""
 
-    def batches(self) -> Iterator[ReadTask]:
-        """All batches, those of lost shards first."""
-        for windows, lacking in ranges.neighbours(self._backlog.lost, self._windows_per_batch * self._window_rows):
+    def tasks(self) -> Iterator[ReadTask]:
+        """All read tasks, those of lost shards first. `observe` is due after each."""
+        for windows, slots in adjoining_windows(self._backlog.lost, self._windows_per_task * self._window_rows):
             whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
-            rowids, row_bytes = self._source.row_bytes(whole, rows=-1)
-            yield from self._gathered(windows, rowids, _in_memory(row_bytes) + self._overhead, lacking=lacking)
+            rowids, row_bytes = self._source.row_bytes(whole, self.read_types, rows=-1)
+            yield from self._gathered(windows, rowids, _in_memory(row_bytes) + self._overhead, slots=slots)
         for piece in self._backlog.fresh:
             rest: RowidRange | None = piece
             while rest:
-                covered = yield from (self._counted(rest) if self._density >= DENSE else self._weighed(rest))
+                covered = yield from (self._dense(rest) if self._density >= DENSE else self._sparse(rest))
                 rest = RowidRange(covered + 1, piece.last_rowid) if covered < piece.last_rowid else None
+
+    def observe(self, result: ReadResult) -> None:
+        """Takes in how many rows a task really had, and the read types in which they came."""
+        self._density = result.frame.height / sum(window.span for window in result.task.windows)
+        self.read_types = result.read_types
 
     @property
     def _overhead(self) -> int:
-        """What a row takes in memory beside the bytes of its cells."""
-        read_types = self._source.read_types
-        widest = 1 + 4 * len(read_types.types)
-        return _CELL_BYTES * max(read_types.width, int(widest * _LEAST_WIDTH))
+        """What a row takes in memory besides its texts and blobs."""
+        widest = 1 + 4 * len(self.read_types.types)
+        return _CELL_BYTES * max(self.read_types.width, int(widest * _LEAST_WIDTH))
 
     @property
     def _partitions(self) -> int:
         """In how many partitions a task is read; each takes a connection, and buffers for each result column."""
-        return max(1, min(self._readers, 2 * limits.WIDE_READ_COLUMNS // self._source.read_types.width))
+        return max(1, min(self._readers, 2 * limits.WIDE_READ_COLUMNS // self.read_types.width))
 
-    def observe(self, batch: ReadTask, rows: int) -> None:
-        """Takes in how many rows the batch really had."""
-        self._density = rows / sum(window.span for window in batch.windows)
-
-    def _counted(self, rest: RowidRange) -> Generator[ReadTask, None, int]:
-        """Batches of rowids counted off by arithmetic, while they are dense; returns the last rowid covered."""
-        ahead_rows = _BATCHES_AT_ONCE * self._windows_per_batch * self._window_rows
+    def _dense(self, rest: RowidRange) -> Generator[ReadTask, None, int]:
+        """Tasks cut by rowid, while rowids are dense and read types stay; returns the last rowid covered."""
+        ahead_rows = _TASKS_AT_ONCE * self._windows_per_task * self._window_rows
         ahead = RowidRange(rest.first_rowid, min(rest.first_rowid + ahead_rows - 1, rest.last_rowid))
         step, overhead = min(_STRETCH_ROWS, self._window_rows), self._overhead
-        ends, weights = self._source.stretch_bytes(ahead, window=self._window_rows, step=step, overhead=overhead)
-        if weights.sum() < DENSE * ahead.span * overhead:
-            return (yield from self._weighed(rest))  # the batch before was dense, what comes is not
+        ends, sizes = self._source.stretch_bytes(
+            ahead, self.read_types, window=self._window_rows, step=step, overhead=overhead
+        )
+        if sizes.sum() < DENSE * ahead.span * overhead:
+            return (yield from self._sparse(rest))  # the task before was dense, what follows is not
         per_window = -(-self._window_rows // step)
-        windows = ranges.cut_by_weight(ahead, ends, weights, most_rows=per_window, most_bytes=limits.READ_TASK_BYTES)
-        for batch in self._gathered(windows, ends, weights, most=self._windows_per_batch):
-            whole = RowidRange(batch.windows[0].first_rowid, batch.windows[-1].last_rowid)
+        windows = ranges.cut_by_size(ahead, ends, sizes, most_rows=per_window, most_bytes=limits.READ_TASK_BYTES)
+        for task in self._gathered(windows, ends, sizes, most=self._windows_per_task):
+            whole = task.whole
             covered = whole.last_rowid
-            if batch.bytes > limits.READ_TASK_BYTES:  # one stretch
-                covered = yield from self._weighed(whole)
+            if task.bytes > limits.READ_TASK_BYTES:  # one stretch
+                covered = yield from self._sparse(whole)
             else:
-                yield replace(batch, partitions=ranges.cut_evenly(whole, -(-whole.span // self._partitions)))
+                yield replace(task, partitions=ranges.cut_evenly(whole, -(-whole.span // self._partitions)))
             if covered < whole.last_rowid or self._density < DENSE or self._overhead > overhead:
                 return covered
         return ahead.last_rowid
 
-    def _weighed(self, rest: RowidRange) -> Generator[ReadTask, None, int]:
-        """Batches of rows that are weighed one by one, while lanes stay; returns the last rowid covered."""
-        rows, overhead = self._windows_per_batch * self._window_rows, self._overhead
-        rowids, row_bytes = self._source.row_bytes(rest, rows=rows)
+    def _sparse(self, rest: RowidRange) -> Generator[ReadTask, None, int]:
+        """Tasks of rows that are measured one by one, while read types stay; returns the last rowid covered."""
+        rows, overhead = self._windows_per_task * self._window_rows, self._overhead
+        rowids, row_bytes = self._source.row_bytes(rest, self.read_types, rows=rows)
         last = int(rowids[-1]) if len(rowids) == rows else rest.last_rowid
-        weights = _in_memory(row_bytes) + overhead
-        windows = ranges.cut_by_weight(
+        sizes = _in_memory(row_bytes) + overhead
+        windows = ranges.cut_by_size(
             RowidRange(rest.first_rowid, last),
             rowids,
-            weights,
+            sizes,
             most_rows=self._window_rows,
             most_bytes=limits.READ_TASK_BYTES,
         )
-        for batch in self._gathered(windows, rowids, weights):
-            yield batch
+        for task in self._gathered(windows, rowids, sizes):
+            yield task
             if self._overhead > overhead:
-                return batch.windows[-1].last_rowid
+                return task.whole.last_rowid
         return last
 
     def _gathered(
         self,
         windows: Sequence[RowidRange],
         rowids: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.int64],
+        sizes: npt.NDArray[np.int64],
         *,
-        lacking: frozenset[int] | None = None,
+        slots: frozenset[int] | None = None,
         most: int | None = None,
     ) -> Iterator[ReadTask]:
-        """Adjoining windows in batches of up to `most` that fit the budget; one that is over it is a batch alone."""
+        """Adjoining windows in tasks of up to `most` that fit the budget; a window above it is a task of its own."""
         group: list[RowidRange] = []
         start = stop = 0
         for window in windows:
             end = int(np.searchsorted(rowids, window.last_rowid, side="right"))
-            if group and (len(group) == most or weights[start:end].sum() > limits.READ_TASK_BYTES):
-                yield self._batch(group, rowids[start:stop], weights[start:stop], lacking)
+            if group and (len(group) == most or sizes[start:end].sum() > limits.READ_TASK_BYTES):
+                yield self._task(group, rowids[start:stop], sizes[start:stop], slots)
                 group, start = [], stop
             group.append(window)
             stop = end
-        yield self._batch(group, rowids[start:stop], weights[start:stop], lacking)
+        yield self._task(group, rowids[start:stop], sizes[start:stop], slots)
 
-    def _batch(
+    def _task(
         self,
         windows: Sequence[RowidRange],
         rowids: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.int64],
-        lacking: frozenset[int] | None,
+        sizes: npt.NDArray[np.int64],
+        slots: frozenset[int] | None,
     ) -> ReadTask:
-        """The windows, and so many partitions of equal rows."""
+        """The windows, in partitions of equal rows."""
         whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
-        total = int(weights.sum())
+        total = int(sizes.sum())
         most_rows = max(1, -(-len(rowids) // self._partitions))
-        partitions = ranges.cut_by_weight(whole, rowids, weights, most_rows=most_rows, most_bytes=total + 1)
-        return ReadTask(tuple(windows), tuple(partitions), lacking, total)
+        partitions = ranges.cut_by_size(whole, rowids, sizes, most_rows=most_rows, most_bytes=total + 1)
+        return ReadTask(tuple(windows), tuple(partitions), slots, total)
 
 
 def _in_memory(row_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from etl.core.columns import ROWID
 from etl.core.model import RowidRange
-from etl.sqlite import sql
+from etl.sources import sql
 
 
 def rows_of(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange]) -> list[pa.RecordBatch] | None:

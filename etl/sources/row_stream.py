@@ -1,8 +1,8 @@
-"""Rows read for comparison, one read ahead of their use."""
+"""Rows as a stream of read results, each read while the one before it is in use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,43 +10,56 @@ from typing import TypeVar
 import polars as pl
 
 from etl.core import ranges
+from etl.core.backlog import Backlog
 from etl.core.columns import ReadTypes
-from etl.core.model import RowidRange
+from etl.core.model import ReadTask, RowidRange
 from etl.sources.chunker import Chunker
-from etl.sources.reader import Source
+from etl.sources.reader import ReadResult, Source
 
 T = TypeVar("T")
 
 READ_ROWS = 200_000
-"""A read's rows, where they are not too heavy: connectorx leaves three idle threads for 30 s after each call."""
+"""The rows of a read for comparison, if they fit in memory: connectorx leaves three idle threads after each call."""
 _READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """All rows of a stretch of rowids, in rowid order, and the lanes they came in."""
+    """All rows of a range of rowids, in rowid order, and their read types."""
 
     stretch: RowidRange
     frame: pl.DataFrame
     read_types: ReadTypes
 
 
-def of_source(source: Source, coverage: ranges.Coverage) -> Iterator[Portion]:
+def read_all(source: Source, chunker: Chunker, *, admit: Callable[[ReadTask], None]) -> Iterator[ReadResult]:
+    """Reads every task of the chunker; `admit` returns when there is memory for a task."""
+    for task in chunker.tasks():
+        admit(task)
+        result = source.read(task, chunker.read_types)
+        chunker.observe(result)
+        yield result
+
+
+def of_source(source: Source, coverage: ranges.Coverage, read_types: ReadTypes | None = None) -> Iterator[Portion]:
     """The source's rows in these ranges, in portions that fit the memory budget."""
-    backlog = ranges.Backlog((), {}, ranges.split_at_zero(coverage))
-    survey = Chunker(source, backlog, batch_rows=READ_ROWS // _READERS, readers=_READERS, slots=1)
-    for batch in survey.batches():
-        frame = source.read(batch)
-        survey.observe(batch, frame.height)
-        stretch = RowidRange(batch.windows[0].first_rowid, batch.windows[-1].last_rowid)
-        yield Portion(stretch, frame, source.read_types)
+    chunker = Chunker(
+        source,
+        Backlog((), {}, ranges.split_at_zero(coverage)),
+        batch_rows=READ_ROWS // _READERS,
+        readers=_READERS,
+        slots=1,
+        read_types=read_types,
+    )
+    for result in read_all(source, chunker, admit=lambda _: None):
+        yield Portion(result.task.whole, result.frame, result.read_types)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items, each made by a thread while the one before it is in use."""
-    nothing = object()
+    end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="etl") as pool:
-        coming = pool.submit(next, items, nothing)
-        while (item := coming.result()) is not nothing:
-            coming = pool.submit(next, items, nothing)
-            yield item  # type: ignore[misc]  # mypy cannot tell the mark from an item
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]  # mypy cannot tell the end mark from an item

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from etl.core.errors import Refused
 from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Affinity, Column, Index, RowidRange, Table, folded
-from etl.sources import sql_counts
+from etl.sources import sql as source_sql
 from etl.sqlite import sql, stdlib
 
 SAMPLED_ROWS = 1_000
@@ -20,7 +20,7 @@ _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE t
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 
-def look(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange | None]:
+def inspect(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange | None]:
     """The table and the range of its rowids now (None while it has no rows).
 
     Raises Refused where there is no such file, table or key column, or where the table is of a kind that has no
@@ -37,10 +37,10 @@ def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNT
     Raises as `stdlib.source` does.
     """
     with stdlib.source(path) as database:
-        (counted,) = database.execute(sql_counts.some_above(table, rowid, most=most)).fetchone()
+        (counted,) = database.execute(source_sql.some_above(table, rowid, most=most)).fetchone()
         if counted < most:
             return int(counted)
-        first, last = database.execute(sql_counts.ends_above(table, rowid)).fetchone()
+        first, last = database.execute(source_sql.ends_above(table, rowid)).fetchone()
         return int(last - first + 1)
 
 

@@ -106,7 +106,7 @@ def sqlite_version() -> str:
 
 
 class _Errors:
-    """Turns a driver's error into one line with the file; SQLite's messages hold names, never values."""
+    """FileLock a driver's error into one line with the file; SQLite's messages hold names, never values."""
 
     def __init__(self, path: Path, doing: str) -> None:
         self._path = path

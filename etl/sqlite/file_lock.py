@@ -1,8 +1,7 @@
-"""Who may have the shards open in this process: one copy of SQLite at a time.
+"""A lock for the files of shards, so that two copies of SQLite in this process never have them open at once.
 
 POSIX file locks belong to the process: when one copy of SQLite closes a file, it drops the locks that another copy
-holds on it. So a look through the standard library waits until no read through connectorx is under way, and reads wait
-for it.
+holds on it. So a read through the standard library waits for reads through connectorx to end, and they wait for it.
 """
 
 from __future__ import annotations
@@ -12,28 +11,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
-    """Many reads at a time, or one look."""
+class FileLock:
+    """Many shared holders at a time (connectorx), or one exclusive holder (the standard library)."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._reads = 0
+        self._shared = 0
 
     @contextmanager
-    def read(self) -> Iterator[None]:
-        """Holds looks off while the block runs."""
+    def shared(self) -> Iterator[None]:
+        """Keeps exclusive holders waiting while the block runs."""
         with self._changed:
-            self._reads += 1
+            self._shared += 1
         try:
             yield
         finally:
             with self._changed:
-                self._reads -= 1
+                self._shared -= 1
                 self._changed.notify_all()
 
     @contextmanager
-    def look(self) -> Iterator[None]:
-        """Waits for the reads under way, and holds off further ones while the block runs; no block may hold another."""
+    def exclusive(self) -> Iterator[None]:
+        """Waits for the shared holders to end, and keeps others waiting while the block runs. Not reentrant."""
         with self._changed:
-            self._changed.wait_for(lambda: self._reads == 0)
+            self._changed.wait_for(lambda: self._shared == 0)
             yield

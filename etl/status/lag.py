@@ -11,5 +11,5 @@ def lag_rows(settings: Settings, last_rowid: int | None) -> int:
 
     Raises EtlError if the source cannot be read.
     """
-    table, _ = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+    table, _ = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
     return schema.rows_above(settings.SOURCE_DB, table, last_rowid)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from etl.core import partition, ranges, routing_frame
-from etl.core.columns import ROWID
+from etl.core import partition, ranges
+from etl.core.columns import ROWID, first_read_types
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange
 from etl.core.ranges import Coverage
@@ -24,7 +23,7 @@ from etl.runtime import limits
 from etl.shards.shard_set import Fleet
 from etl.sources.reader import Source
 from etl.sources.row_stream import READ_ROWS, Portion, ahead, of_source
-from etl.sqlite.utf16 import Utf8
+from etl.sqlite.utf16 import utf8_converter
 from etl.status.progress_bar import ProgressBar
 from etl.verify import digest
 from etl.verify.blocks import Grid, Places, Progress
@@ -80,6 +79,7 @@ class Audit:
         self._result = Result()
         self._findings = self._result.findings
         self._inspection = Inspection(fleet, self._witnesses, source.table, scope=scope, findings=self._findings)
+        self._read_types = first_read_types(source.table)
         self._row_bytes = 1.0
         """The mean of a source row's bytes in memory, in the heaviest portion."""
         self._suspects: set[tuple[int, int]] = set()
@@ -87,7 +87,7 @@ class Audit:
 
     def run(self) -> Result:
         """Compares everything in the scope. Raises Refused where no shard is of these settings, EtlError, Stopped."""
-        with closing(Utf8(self._source.table.encoding)) as self._utf8:
+        with utf8_converter(self._source.table.encoding) as self._utf8:
             return self._compared()
 
     def _compared(self) -> Result:
@@ -119,8 +119,9 @@ class Audit:
         """The source's sums by block; given some slots, those of their rows by slot and block."""
         grid = self._result.grid
         tally = Progress(grid.blocks * (1 if slots is None else len(self._fleet.shards)))
-        for portion in self._heeding(ahead(of_source(self._source, grid.coverage))):
+        for portion in self._heeding(ahead(of_source(self._source, grid.coverage, self._read_types))):
             rows = portion.frame.height
+            self._read_types = portion.read_types
             self._row_bytes = max(self._row_bytes, portion.frame.estimated_size() / max(1, rows))
             found = self._fingerprinted(portion, 0 if slots is None else None)
             if slots is not None:
@@ -184,7 +185,7 @@ class Audit:
                 ledger, pieces = self._pieces(slot, coverage)
                 yield _Begun(slot, ledger)
                 expected = int(np.maximum(ledger.rows_of(self._result.grid.windows), 0).sum())
-                rows = self._witnesses[slot].rows(pieces, read_types=self._source.read_types, expected=expected)
+                rows = self._witnesses[slot].rows(pieces, read_types=self._read_types, expected=expected)
                 yield from ((slot, portion) for portion in rows)
                 yield _Ended(slot, None)
             except EtlError as error:
@@ -200,14 +201,14 @@ class Audit:
         """Finds the slots, then the rows, that make a block differ."""
         grid, coverage = self._result.grid, self._result.grid.of_block(block)
         routed = Progress(len(self._fleet.shards))
-        for portion in self._heeding(of_source(self._source, coverage)):
+        for portion in self._heeding(of_source(self._source, coverage, self._read_types)):
             found = self._fingerprinted(portion, None)
             routed.add(found.slots, found.low, found.high)
         differing = set(routed.differing(shards.every(grid.blocks, block)))
         differing = {slot for slot in slots if slot in differing or (block, slot) in self._suspects}
         if not differing:
             return
-        for portion in self._heeding(of_source(self._source, coverage)):
+        for portion in self._heeding(of_source(self._source, coverage, self._read_types)):
             parts = [part for slot in sorted(differing) for part in self._rows_of(slot, portion.stretch)]
             classify(
                 self._fingerprinted(portion, None),
@@ -221,9 +222,7 @@ class Audit:
     def _rows_of(self, slot: int, stretch: RowidRange) -> Iterator[Fingerprinted]:
         """A shard's rows in a stretch."""
         ledger, pieces = self._pieces(slot, ranges.intersect(self._result.grid.coverage, (stretch,)))
-        rows = self._witnesses[slot].rows(
-            pieces, read_types=self._source.read_types, expected=ledger.rows_about(stretch)
-        )
+        rows = self._witnesses[slot].rows(pieces, read_types=self._read_types, expected=ledger.rows_about(stretch))
         for portion in rows:
             yield self._fingerprinted(portion, slot)
 
@@ -232,9 +231,8 @@ class Audit:
         table, frame = self._source.table, portion.frame
         low, high = digest.fingerprints(frame, table, portion.read_types)
         if slot is None:
-            utf8 = None if table.encoding == "UTF-8" else self._utf8
-            keys = partition.keys(frame, table, portion.read_types, utf8=utf8)
-            slots = routing_frame.slots(keys, self._map).astype(np.int64)
+            keys = partition.keys(frame, table, portion.read_types, utf8=self._utf8)
+            slots = partition.slots(keys, self._map).astype(np.int64)
         else:
             slots = np.full(frame.height, slot)
         return Fingerprinted(frame[ROWID].to_numpy(), slots, low, high)

@@ -174,7 +174,7 @@ def _verify(
     settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: str, repair: bool, force: bool
 ) -> Verdict:
     start = time.perf_counter()
-    table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+    table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
     shards = shard_set.of(settings, table)
     warnings = source_check.check(settings.SOURCE_DB, table, shards, repair=repair, force=force)
     source = Source(settings.SOURCE_DB, table)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from etl.core import partition, ranges, routing_frame
+from etl.core import partition, ranges
 from etl.core.columns import ROWID
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
@@ -21,8 +21,8 @@ from etl.shards.shard_set import Fleet
 from etl.shards.transaction import Transaction
 from etl.sources.reader import Source
 from etl.sources.row_stream import Portion, of_source
-from etl.sqlite import sql, sql_rows
-from etl.sqlite.utf16 import Utf8
+from etl.sqlite import sql
+from etl.sqlite.utf16 import utf8_converter
 from etl.verify.checker import Stopped
 from etl.verify.ledgers import Register
 from etl.verify.result import Result
@@ -134,7 +134,7 @@ class Mend:
             transaction.execute(f"PRAGMA user_version = {table.user_version}")
             transaction.execute(f"PRAGMA application_id = {table.application_id}")
         if slot in result.findings.sequences:
-            for statement in sql_rows.set_sequence(table):
+            for statement in sql.set_sequence(table):
                 transaction.execute(statement)
 
     def _insert(
@@ -148,17 +148,16 @@ class Mend:
         if self._stop.is_set():
             raise Stopped
         table = self._source.table
-        with closing(Utf8(table.encoding)) as utf8:
-            to_utf8 = None if table.encoding == "UTF-8" else utf8
-            keys = partition.keys(portion.frame, table, portion.read_types, utf8=to_utf8)
-        slots = routing_frame.slots(keys, self._map)
+        with utf8_converter(table.encoding) as utf8:
+            keys = partition.keys(portion.frame, table, portion.read_types, utf8=utf8)
+        slots = partition.slots(keys, self._map)
         places = result.grid.place(portion.frame[ROWID].to_numpy())
         wanted = np.zeros(len(slots), np.bool_)
         for slot, of_slot in positions.items():
             here = (slots == slot) & np.isin(places, of_slot)
             rows[slot] += np.bincount(np.searchsorted(of_slot, places[here]), minlength=len(of_slot))
             wanted |= here
-        partitioned = partition.partition(
+        partitioned = partition.split_by_shard(
             portion.frame.filter(wanted),
             keys.filter(wanted),
             table=table,

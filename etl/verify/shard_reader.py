@@ -22,9 +22,10 @@ from etl.core.errors import EtlError
 from etl.core.model import ReadTask, ReadType, RowidRange, Table
 from etl.runtime import limits
 from etl.shards import ledger
+from etl.sources import sql as source_sql
 from etl.sources.reader import Source
 from etl.sources.row_stream import Portion
-from etl.sqlite import sql, sql_rows, stdlib
+from etl.sqlite import sql, stdlib
 from etl.sqlite.adbc import Connection
 from etl.sqlite.ddl import without_not_null
 from etl.verify.ledgers import Ledger
@@ -75,7 +76,7 @@ class Witness:
             schema = {name: text for kind, name, text in objects if text and kind in {"table", "index"}}
             names = ("journal_mode", "encoding", "user_version", "application_id")
             header = {name: connection.pragma(name) for name in names}
-            counted = connection.execute(sql_rows.unsequenced(self._table)) if _SEQUENCE in schema else []
+            counted = connection.execute(sql.unsequenced(self._table)) if _SEQUENCE in schema else []
             return Look(
                 schema,
                 tuple((kind, name) for kind, name, _ in objects),
@@ -103,10 +104,10 @@ class Witness:
 
     def _large(self, pieces: Sequence[RowidRange], read_types: ReadTypes) -> Iterator[Portion]:
         reader = _Reader(self.path, self._table)
-        reader.read_types = read_types
         for piece in pieces:
-            frame = reader.read(ReadTask((piece,), ranges.cut_evenly(piece, -(-piece.span // 2))))
-            yield Portion(piece, frame, reader.read_types)
+            result = reader.read(ReadTask((piece,), ranges.cut_evenly(piece, -(-piece.span // 2))), read_types)
+            read_types = result.read_types
+            yield Portion(piece, result.frame, read_types)
 
     def fault(self, *, quick: bool) -> EtlError | None:
         """What integrity_check, or quick_check, has against the file."""
@@ -132,7 +133,7 @@ class Witness:
         pieces = []
         for whole in ranges.split_at_zero(ranges.intersect(coverage, (RowidRange(first, last),))):
             start = whole.first_rowid
-            for end in connection.fetch(sql.boundaries(self._table, whole, rows=rows)).column(0).to_pylist():
+            for end in connection.fetch(source_sql.boundaries(self._table, whole, rows=rows)).column(0).to_pylist():
                 pieces.append(RowidRange(start, end))
                 start = end + 1
             if start <= whole.last_rowid:
@@ -154,19 +155,20 @@ class Witness:
         """A piece's rows; None where a cell does not fit its lane."""
         try:
             with closing(stdlib.connect(self.path)) as database:
-                columns = list(zip(*database.execute(sql.read(self._table, read_types, piece)).fetchall(), strict=True))
+                rows = database.execute(source_sql.rows(self._table, read_types, piece)).fetchall()
         except sqlite3.OperationalError as error:
             if "decode" in str(error):
                 return None  # a text that is no UTF-8
             raise _unreadable(self.path, str(error)) from None
         except sqlite3.Error as error:
             raise _unreadable(self.path, str(error)) from None
+        columns = list(zip(*rows, strict=True)) or [()] * read_types.width
         frame = {}
         for (name, cell_type), cells in zip(_cell_types(read_types), columns, strict=True):
             if not set(map(type, cells)) <= {cell_type, NoneType}:
                 return None
             frame[name] = pl.Series(name, cells, dtype=_DTYPES[cell_type])
-        return pl.DataFrame(frame)[sql.LEADING_ROWS :]
+        return pl.DataFrame(frame)
 
 
 def keeps_sequence(table: Table) -> bool:

@@ -59,11 +59,11 @@ def test_groups_keep_the_pieces_in_order(count: int, size: int) -> None:
     most_rows=st.integers(1, 6),
     most_bytes=st.integers(1, 20),
 )
-def test_a_cut_by_weight_keeps_to_its_bounds(
+def test_a_cut_by_size_keeps_to_its_bounds(
     *, whole: RowidRange, present: dict[int, int], most_rows: int, most_bytes: int
 ) -> None:
     rowids = sorted(rowid for rowid in present if RowidRange(rowid, rowid) in whole)
-    pieces = ranges.cut_by_weight(
+    pieces = ranges.cut_by_size(
         whole,
         np.array(rowids, np.int64),
         np.array([present[rowid] for rowid in rowids], np.int64),
@@ -92,8 +92,8 @@ def test_a_cut_by_weight_keeps_to_its_bounds(
         ([2**40, 2**40], 9, 2**20, [1, 1]),
     ],
 )
-def test_a_cut_by_weight_wastes_no_room(weights: list[int], most_rows: int, most_bytes: int, rows: list[int]) -> None:
-    pieces = ranges.cut_by_weight(
+def test_a_cut_by_size_wastes_no_room(weights: list[int], most_rows: int, most_bytes: int, rows: list[int]) -> None:
+    pieces = ranges.cut_by_size(
         RowidRange(1, len(weights)),
         np.arange(1, len(weights) + 1),
         np.array(weights),

@@ -1,4 +1,4 @@
-"""The arithmetic of closed rowid_ranges, against sets of integers, and at the ends of SQLite's integers."""
+"""The arithmetic of closed ranges, against sets of integers, and at the ends of SQLite's integers."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -100,34 +100,3 @@ def test_no_range_crosses_zero_after_a_split(coverage: Coverage) -> None:
 )
 def test_the_ends_of_the_integers_are_numbers_like_others(found: Coverage, expected: Coverage) -> None:
     assert found == expected
-
-
-@given(data=st.data())
-def test_what_is_left_to_do_is_what_some_shard_lacks(data: st.DataObject) -> None:
-    """Windows are disjoint; some are done, lost shards lack others, and the source may reach further both ways."""
-    windows = data.draw(st.lists(rowid_ranges, max_size=6).map(disjoint), label="windows")
-    lost = {window: data.draw(st.frozensets(st.integers(0, 3)), label="slots") for window in sorted(windows)}
-    lost = {window: slots for window, slots in lost.items() if slots}
-    done = ranges.union(window for window in windows if window not in lost)
-    source = data.draw(st.none() | rowid_ranges, label="source")
-    left = ranges.backlog(source, done, lost=lost)
-    assert members(left.fresh) == (members([source]) if source else set()) - members([*done, *lost])
-    assert not any(piece.first_rowid < 0 <= piece.last_rowid for piece in left.fresh)
-    assert left.span == len(members(left.fresh)) + sum(window.span for window in lost)
-    assert left.is_nothing == (not lost and not left.fresh)
-    span = data.draw(st.integers(1, 10), label="span")
-    gathered = ranges.neighbours(left.lost, span)
-    assert {window: numbers for group, numbers in gathered for window in group} == lost
-    for group, _ in gathered:
-        together = ranges.union(group)
-        assert len(together) == 1
-        assert len(group) == 1 or (together[0].span <= span and together == ranges.split_at_zero(together))
-
-
-def disjoint(pieces: list[RowidRange]) -> list[RowidRange]:
-    """Those of the rowid_ranges that overlap none before them."""
-    kept: list[RowidRange] = []
-    for piece in pieces:
-        if not members([piece]) & members(kept):
-            kept.append(piece)
-    return kept

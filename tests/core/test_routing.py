@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import shard_of
-from etl.core import routing_frame
+from etl.core import partition
 from etl.core.model import ShardMap
 from etl.core.routing import Key, real_text, shard_path
 from tests.oracle import WHITE_SPACE, expected_shard
@@ -53,7 +53,7 @@ shard_maps = st.builds(ShardMap, st.sampled_from([1, 2, 3, 7, 10, 255, 4095, 409
 
 def vectorised(keys: pl.Series, shard_map: ShardMap) -> list[int]:
     """The number of each key's shard."""
-    return [shard_map.shards[slot] for slot in routing_frame.slots(keys, shard_map)]
+    return [shard_map.shards[slot] for slot in partition.slots(keys, shard_map)]
 
 
 def scalar(keys: list[Key], shard_map: ShardMap) -> list[int]:
@@ -107,13 +107,13 @@ def test_bytes_go_where_the_scalar_form_says(keys: list[Key], shard_map: ShardMa
 
 @given(keys=st.lists(st.none() | integers, max_size=20), shard_map=shard_maps)
 def test_integers_go_where_the_scalar_form_says(keys: list[Key], shard_map: ShardMap) -> None:
-    column = routing_frame.integer_keys(pl.Series(keys, dtype=pl.Int64))
+    column = partition.integer_keys(pl.Series(keys, dtype=pl.Int64))
     assert vectorised(column, shard_map) == scalar(keys, shard_map)
 
 
 @given(keys=st.lists(st.none() | reals, max_size=20), shard_map=shard_maps)
 def test_reals_go_where_the_scalar_form_says(keys: list[Key], shard_map: ShardMap) -> None:
-    column = routing_frame.real_keys(pl.Series(keys, dtype=pl.Float64))
+    column = partition.real_keys(pl.Series(keys, dtype=pl.Float64))
     assert vectorised(column, shard_map) == scalar(keys, shard_map)
 
 

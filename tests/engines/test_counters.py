@@ -14,7 +14,7 @@ import pytest
 
 from etl.runtime import limits, settings
 from etl.shards.shard import Shard
-from etl.sqlite import sql
+from etl.sources import sql
 from etl.sqlite.adbc import Connection
 from tests.reads import Reads
 from tests.workplace import PATIENCE_SECONDS, REPOSITORY, Workplace, migrate

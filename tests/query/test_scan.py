@@ -229,7 +229,7 @@ def test_windows_committed_during_a_scan_appear_in_the_next_scan(
                 commit_window(clients, first=3001)
                 committed.append(True)
 
-    monkeypatch.setattr(scan, "_CALLS", SimpleNamespace(wait=commit_first))
+    monkeypatch.setattr("etl.sqlite.connectorx._CALLS", SimpleNamespace(wait=commit_first))
     frame = etl.scan_shards(clients.shards)
     assert [frame.collect().height for _ in range(2)] == [3000, 3004]
 

@@ -1,9 +1,7 @@
-"""Splits cover every rowid exactly once, reads of one file take turns, and calls are limited."""
+"""In what ranges a shard is read: no rowid twice, none left out."""
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -12,8 +10,6 @@ from hypothesis import strategies as st
 
 from etl.core.model import MAX_ROWID, MIN_ROWID, LedgerLine, RowidRange
 from etl.query.splits import SplitMerger, split
-from etl.sqlite import rate_limit
-from etl.sqlite.file_lock import Turns
 
 
 def lines(rows: list[int]) -> list[LedgerLine]:
@@ -60,39 +56,3 @@ def test_reads_with_few_rows_merge_more_splits(few_rows: int, reads: int) -> Non
         merger.adapt(pl.DataFrame())
         count += 1
     assert count == reads
-
-
-def test_a_look_and_a_read_never_meet() -> None:
-    turns, together, met = Turns(), [0, 0], []
-
-    def work(kind: int) -> None:
-        for _ in range(200):
-            with turns.look() if kind else turns.read():
-                together[kind] += 1
-                met.append((together[1] > 0 and together[0] > 0) or together[1] > 1)
-                together[kind] -= 1
-
-    with ThreadPoolExecutor(6) as pool:
-        for done in [pool.submit(work, number % 3 == 0) for number in range(6)]:
-            done.result()
-    assert len(met) == 1200
-    assert not any(met)
-
-
-def test_calls_beyond_the_limit_wait_for_the_oldest_to_be_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        clock[0] += seconds
-
-    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-    limit = rate_limit.Throttle(calls=3, seconds=30)
-    begun = []
-    for _ in range(8):
-        limit.wait()
-        begun.append(clock[0])
-        clock[0] += 1
-    assert begun == [0, 1, 2, 30, 31, 32, 60, 61]
-    assert waits == [27, 0, 0, 27, 0]

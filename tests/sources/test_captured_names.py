@@ -86,8 +86,8 @@ def spoil(environ: dict[str, str], rowid: str, column: str) -> None:
         database.execute(f"UPDATE {table} AS t SET {quoted(column)} = 'spoilt' WHERE t.{key} = ?", second)
 
 
-def test_our_own_aliases_are_among_the_names() -> None:
-    assert {"t", "grid", "bound", "edge", "before", "ends", "stretch", "first", "sentinel"} <= {*COLUMNS}
+def test_the_aliases_in_our_sql_are_among_the_names() -> None:
+    assert {"t", "point", "bound", "edge", "before", "ends", "stretch", "first", "sentinel"} <= {*COLUMNS}
 
 
 @pytest.mark.parametrize("name", ["main", "temp", "c0", "sentinel", *ALIASES])

@@ -72,7 +72,7 @@ def fill(place: Workplace, declared: str, cells: Sequence[str], late: str, encod
 
 
 def read_type_of_c(place: Workplace) -> ReadType:
-    table, _ = schema.look(place.source, "clients", "k")
+    table, _ = schema.inspect(place.source, "clients", "k")
     return first_read_types(table).types[1]
 
 

@@ -15,7 +15,7 @@ import connectorx
 import pytest
 
 from etl.runtime import limits
-from etl.sqlite import sql
+from etl.sources import sql
 from tests.completeness import faults_of
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate
 

@@ -36,11 +36,10 @@ UNLIKE = ["NULL", "''", "x''", "0", "'0'", "x'30'", "0.0", "-0.0", "1", "1.0", "
 
 def by_lanes(path: Path, table: Table, *, exact: bool) -> dict[int, tuple[int, int]]:
     source = Source(path, table)
-    if exact:
-        source.read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried))
-    _, rowids = schema.look(path, table.name, table.key.name)
+    read_types = ReadTypes(tuple(ReadType.VARIANT for _ in table.carried)) if exact else None
+    _, rowids = schema.inspect(path, table.name, table.key.name)
     found: dict[int, tuple[int, int]] = {}
-    for portion in of_source(source, (rowids,) if rowids else ()):
+    for portion in of_source(source, (rowids,) if rowids else (), read_types):
         low, high = digest.fingerprints(portion.frame, table, portion.read_types)
         found |= dict(zip(portion.frame[ROWID], zip(low.tolist(), high.tolist(), strict=True), strict=True))
     return found
@@ -81,7 +80,7 @@ def test_any_row_has_the_fingerprint_of_its_cells_in_any_lanes(table: DrawnTable
         path = Path(directory) / "source.db"
         build(table, path)
         note(table.ddl)
-        found, _ = schema.look(path, table.name, table.key)
+        found, _ = schema.inspect(path, table.name, table.key)
         assume(table.rows)
         expected = by_cells(path, found)
         assert by_lanes(path, found, exact=False) == expected
@@ -92,7 +91,7 @@ def made(path: Path, *statements: str) -> Table:
     with closing(sqlite3.connect(path)) as database, database:
         for statement in statements:
             database.execute(statement)
-    return schema.look(path, "t", "k")[0]
+    return schema.inspect(path, "t", "k")[0]
 
 
 def test_cells_that_differ_in_class_or_value_differ_in_fingerprint(tmp_path: Path) -> None:

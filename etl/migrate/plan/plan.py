@@ -22,8 +22,8 @@ from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
-from etl.sources.reader import MAX_RESULT_COLUMNS
 from etl.sqlite import sql
+from etl.sqlite.connectorx import MAX_RESULT_COLUMNS
 
 _TRIAL_ROWS = 12_500
 """Of each range of the sample."""
@@ -76,7 +76,7 @@ def make(settings: Settings) -> Plan:
     if running:
         plan.refuse(running)
     try:
-        table, rowids = schema.look(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
     except EtlError as error:
         plan.refuse(error)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl.core import ranges
+from etl.core.columns import first_read_types
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.core.routing import WHITE_SPACE, is_blank, key_bytes
-from etl.sources import sql_counts
+from etl.sources import sql
 from etl.sources.reader import Source
 from etl.sqlite import stdlib
 
@@ -102,10 +103,11 @@ def _row_bytes(source: Source, rowids: RowidRange | None) -> float:
     """Mean bytes of a row's texts and blobs, at points spread over the table; if those have no row, at its start."""
     if rowids is None:
         return 0.0
-    sample = source.sample(rowids, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
+    read_types = first_read_types(source.table)
+    sample = source.sample(rowids, read_types, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
     if sample.rows:
         return sample.bytes / sample.rows
-    _, weights = source.row_bytes(rowids, rows=_ROWS_PER_PROBE)
+    _, weights = source.row_bytes(rowids, read_types, rows=_ROWS_PER_PROBE)
     return float(weights.mean())
 
 
@@ -124,7 +126,7 @@ def _take(
     cells = _cells(rowids)
     rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MAX_CELLS // (_PROBES * len(names))))
     for cell in cells:
-        for row in database.execute(sql_counts.sample(table, names, cell, rows=rows_per_probe)):
+        for row in database.execute(sql.sample(table, names, cell, rows=rows_per_probe)):
             key.add(row[0])
             sampled += 1
             for name, storage_class in zip(names, row[1:], strict=True):
@@ -156,14 +158,14 @@ def _pragma(database: sqlite3.Connection, name: str) -> int:
 
 
 def _counted(database: sqlite3.Connection, table: Table, parts: ranges.Coverage) -> int:
-    return sum(int(database.execute(sql_counts.count(table, part)).fetchone()[0]) for part in parts)
+    return sum(int(database.execute(sql.count(table, part)).fetchone()[0]) for part in parts)
 
 
 def _density(database: sqlite3.Connection, table: Table, cells: Sequence[RowidRange]) -> float:
     """The share of rowids that have a row: the first rows of each range ÷ the rowids that they span."""
     share = 0.0
     for cell in cells:
-        rows, last = database.execute(sql_counts.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
+        rows, last = database.execute(sql.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
         span = last - cell.first_rowid + 1 if rows == _ROWS_PER_PROBE else cell.span
         share += rows / span * cell.span
     return share / max(1, sum(cell.span for cell in cells))
@@ -175,7 +177,7 @@ def _range(
     """A range of so many rows that begins where `start` does; None if there are none."""
     last_rowid = start.last_rowid if whole is None else whole.last_rowid
     rest = RowidRange(start.first_rowid, min(last_rowid, -1) if start.first_rowid < 0 else last_rowid)
-    found, last = database.execute(sql_counts.reach(table, rest, rows=rows)).fetchone()
+    found, last = database.execute(sql.reach(table, rest, rows=rows)).fetchone()
     return RowidRange(start.first_rowid, last) if found else None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from etl.core import partition, ranges
+from etl.core.columns import first_read_types
 from etl.core.model import Index, ReadTask, RowidRange, Table
 from etl.runtime import limits
 from etl.runtime.settings import Settings
@@ -18,7 +19,7 @@ from etl.sources.reader import Source
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection
 from etl.sqlite.ddl import without_not_null
-from etl.sqlite.utf16 import Utf8
+from etl.sqlite.utf16 import utf8_converter
 
 _MEMORY = ":memory:"
 _MAX_SLOTS = 16
@@ -57,21 +58,23 @@ def run(settings: Settings, table: Table, windows: Sequence[RowidRange], indexes
     source = Source(settings.SOURCE_DB, table)
     slots = range(min(_MAX_SLOTS, len(settings.shard_map.shards)))
     read = written = 0
-    with closing(Utf8(table.encoding)) as utf8, ExitStack() as stack:
+    read_types = first_read_types(table)
+    with utf8_converter(table.encoding) as utf8, ExitStack() as stack:
         shards = [stack.enter_context(_empty(settings, table)) for _ in slots]
         for window in windows:
             with reading:
-                frame = source.read(ReadTask((window,), ranges.cut_evenly(window, -(-window.span // settings.READERS))))
+                task = ReadTask((window,), ranges.cut_evenly(window, -(-window.span // settings.READERS)))
+                result = source.read(task, read_types)
+                frame, read_types = result.frame, result.read_types
             with routing:
-                to_utf8 = None if table.encoding == "UTF-8" else utf8
-                keys = partition.keys(frame, table, source.read_types, utf8=to_utf8)
-                rows = partition.partition(
-                    frame, keys, table=table, read_types=source.read_types, windows=(window,), shards=settings.shard_map
+                keys = partition.keys(frame, table, read_types, utf8=utf8)
+                rows = partition.split_by_shard(
+                    frame, keys, table=table, read_types=read_types, windows=(window,), shards=settings.shard_map
                 )
             read += rows.cells.num_rows
             with writing:
                 for slot, shard in zip(slots, shards, strict=True):
-                    shard.executemany(sql.insert(table, source.read_types), rows.of(slot))
+                    shard.executemany(sql.insert(table, read_types), rows.of(slot))
                     written += rows.of(slot).num_rows
         with indexing:
             for shard in shards:
