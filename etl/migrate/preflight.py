@@ -112,7 +112,7 @@ def room(
     }
     built = dict.fromkeys(entries, 0.0)
     for found in stock.found:
-        for index in found.lacking if found else ():
+        for index in found.missing_indexes if found else ():
             built[index.name] += found.rows if found else 0
     index_bytes = {name: (rows + built[name]) * entry / _FILLED for name, entry in entries.items()}
     new = sum(found is None for found in stock.found)

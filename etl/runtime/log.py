@@ -29,7 +29,7 @@ _CONSOLE_EVENTS = {  # and every warning
     "progress",
     "loaded",
     "finished",
-    "mended",
+    "repaired",
 }
 
 logger.disable("etl")  # where nobody opened a log, as under a plan or in a notebook, events go nowhere

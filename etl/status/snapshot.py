@@ -9,12 +9,11 @@ from typing import Any
 
 from etl.core import ranges
 from etl.core.errors import EtlError
-from etl.core.model import RowidRange
 from etl.core.routing import shard_path
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, ledger, read_only
+from etl.shards.ledger import FirstLine
 from etl.shards.manifest import Manifest
-from etl.shards.shard import FirstLine, first_line
 from etl.sources import schema
 from etl.status import status_file
 from etl.status.status_file import INTERRUPTED, RUNNING, State
@@ -108,12 +107,11 @@ def _shards(settings: Settings, standing: Snapshot, *, is_live: bool) -> tuple[l
 def _ledger(path: Path, standing: Snapshot) -> tuple[ranges.Coverage, int | None, FirstLine | None]:
     try:
         with read_only.opened(path) as connection:
-            islands = connection.execute(ledger.SELECT_COVERAGE)
-            begins = first_line(connection)
+            coverage, rows = ledger.coverage(connection)
+            return coverage, rows, ledger.first_line(connection)
     except EtlError as error:
         standing.notes.append(str(error))
         return (), None, None
-    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands), begins
 
 
 def _lag_rows(settings: Settings, standing: Snapshot, last_rowid: int | None) -> int | None:
