@@ -76,7 +76,7 @@ def estimate(
     }
     missing = dict.fromkeys(entries, 0.0)
     for shard in found.found:
-        for index in shard.lacking if shard else ():
+        for index in shard.missing_indexes if shard else ():
             missing[index.name] += shard.rows if shard else 0
     index_bytes = {name: (rows + missing[name]) * entry / _FILLED for name, entry in entries.items()}
     new_shards = sum(shard is None for shard in found.found)

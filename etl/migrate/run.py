@@ -20,7 +20,7 @@ from etl.runtime.settings import Settings
 from etl.shards import checkpoint, reconciliation, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.ddl_check import IndexedColumns, rehearse
-from etl.shards.shard_set import Fleet
+from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources import schema
 from etl.sources.chunker import Chunker
 from etl.sources.reader import Source
@@ -73,7 +73,7 @@ class Migration:
         _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
         _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
-        shards = shard_set.of(settings, table)
+        shards = shard_set.configured(settings, table)
         indexed = rehearse(table, shards.indexes)
         found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
         last_rowid = found.done[-1].last_rowid if found.done else None
@@ -104,7 +104,12 @@ class Migration:
         return Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved)
 
     def _check(
-        self, table: Table, rowids: RowidRange | None, shards: Fleet, found: Checkpoint, indexed: IndexedColumns
+        self,
+        table: Table,
+        rowids: RowidRange | None,
+        shards: ConfiguredShardSet,
+        found: Checkpoint,
+        indexed: IndexedColumns,
     ) -> None:
         settings = self._settings
         preflight.check(
@@ -116,7 +121,7 @@ class Migration:
             force=self._force,
         )
 
-    def _discard_partial(self, shards: Fleet, found: Checkpoint) -> None:
+    def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""
         partial = set(found.backlog.partial)
         log.event("partial", windows=len(partial), reason="only some shards have them; they are loaded again")
@@ -135,7 +140,7 @@ class Migration:
         slots = checkpoint.without_proof(found.unproved, status_file.proved_at(path))
         return tuple(numbers[slot] for slot in slots)
 
-    def _load_and_finish(self, table: Table, shards: Fleet, found: Checkpoint) -> tuple[int, float, bool]:
+    def _load_and_finish(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint) -> tuple[int, float, bool]:
         """Loads and finishes; returns rows, seconds, and whether nothing is left to do."""
         start = time.perf_counter()
         with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
@@ -155,7 +160,7 @@ class Migration:
         self._log_totals(shards, done)
         return rows, finished - start, True
 
-    def _load(self, table: Table, shards: Fleet, found: Checkpoint, bar: ProgressBar) -> None:
+    def _load(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint, bar: ProgressBar) -> None:
         settings, backlog, progress = self._settings, found.backlog, self._progress
         keeps_indexes = found.is_finished and found.growth <= limits.REINDEX_GROWTH
         progress.begin_load(
@@ -190,7 +195,7 @@ class Migration:
         seconds = round(time.perf_counter() - start, 2)
         log.event("loaded", rows=progress.rows, windows=progress.windows, seconds=seconds)
 
-    def _finish(self, shards: Fleet, bar: ProgressBar) -> list[int | None]:
+    def _finish(self, shards: ConfiguredShardSet, bar: ProgressBar) -> list[int | None]:
         """Finishes every shard; returns their rows, as `Shard.finish` does."""
         self._progress.phase = INDEX
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
@@ -219,7 +224,7 @@ class Migration:
             done=f"{_share_done(rowids, found):.1%}" if rowids else "100.0%",
         )
 
-    def _log_totals(self, shards: Fleet, rows: Sequence[int]) -> None:
+    def _log_totals(self, shards: ConfiguredShardSet, rows: Sequence[int]) -> None:
         self._progress.shard_rows = dict(zip(shards.map.shards, rows, strict=True))
         for number, shard, count in zip(shards.map.shards, shards.shards, rows, strict=True):
             log.event("shard", shard=number, rows=count, bytes=shard.path.stat().st_size)

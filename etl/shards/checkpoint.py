@@ -1,4 +1,4 @@
-"""Taking stock: what the shards hold, by their own ledgers, and what is left to do."""
+"""The checkpoint of a run: what the shards hold, by their own ledgers, and what is left to load."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Protocol, TypeVar
 from etl.core import ranges
 from etl.core.backlog import Backlog, left_to_load
 from etl.core.model import Index, LedgerLine, RowidRange
-from etl.shards.shard import FirstLine, Found, Shard
+from etl.shards.contents import ShardContents
+from etl.shards.ledger import FirstLine
+from etl.shards.shard import Shard
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Each(Protocol):
-    """Does a work on each item, several at a time, and gives the results in order."""
+    """Calls a function for each item, several at a time, and returns the results in order."""
 
     def __call__(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
         """Raises the first error."""
@@ -25,18 +27,17 @@ class Each(Protocol):
 
 
 def one_by_one(work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
-    """Does a work on each item in turn, where nobody waits for it."""
     return [work(item) for item in items]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What there is when a run begins. Sequences are by slot."""
+    """What the shards hold when a run begins. Sequences are by slot."""
 
-    found: Sequence[Found | None]
+    found: Sequence[ShardContents | None]
     """None where a shard has no file yet."""
     lines: Sequence[Sequence[LedgerLine]]
-    """Windows that not every shard has."""
+    """Ledger lines of windows that some shards lack."""
     done: ranges.Coverage
     """The windows that every shard has."""
     backlog: Backlog
@@ -49,11 +50,10 @@ class Checkpoint:
     @property
     def is_finished(self) -> bool:
         """Whether every shard has its indexes and serves."""
-        return all(each is not None and each.finished for each in self.found)
+        return all(each is not None and each.is_finished for each in self.found)
 
     @property
     def rows(self) -> Sequence[int]:
-        """Each shard's rows."""
         return [each.rows if each else 0 for each in self.found]
 
     @property
@@ -68,10 +68,10 @@ class Checkpoint:
 
     @property
     def unproved(self) -> dict[int, str | None]:
-        """The slots of shards that were filled after the others, or are to be now: slot → when that began.
+        """The slots of shards that were filled after the others, or will be by this run: slot → when that began.
 
-        Their rows are the source's of a later moment, so a row whose key changed between may be in two shards or in
-        none: only a verification can tell.
+        Their rows were read from the source later. A row whose key changed in between may be in two shards, or in
+        none; only a verification can find out.
         """
         lost: dict[int, str | None] = dict.fromkeys(
             sorted({slot for slots in self.backlog.lost.values() for slot in slots})
@@ -80,15 +80,15 @@ class Checkpoint:
 
     @property
     def growth(self) -> float:
-        """How many rowids there are to do for each that is done."""
+        """Rowids to load ÷ rowids that are done."""
         span = sum(piece.span for piece in self.done)
         return self.backlog.span / span if span else math.inf
 
 
 def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[Index], each: Each) -> Checkpoint:
-    """Looks at every shard; writes nothing. Raises Refused where a file is not ours or of other settings."""
+    """Reads every shard; writes nothing. Raises Refused where a file is no shard, or was made with other settings."""
     found = each(lambda shard: shard.find(indexes), shards)
-    coverages = [here.coverage if here else () for here in found]
+    coverages = [contents.coverage if contents else () for contents in found]
     done = ranges.common(coverages)
     lines: list[list[LedgerLine]] = [[] for _ in shards]
     if len(set(coverages)) > 1:
@@ -99,18 +99,18 @@ def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[I
 
 
 def later(first_lines: Sequence[FirstLine | None]) -> dict[int, str | None]:
-    """The slots whose ledger begins with a later run than the earliest: slot → when that line was committed."""
+    """The slots whose ledger begins with a later run than the earliest: slot → commit time of its first line."""
     earliest = min((line.run_id for line in first_lines if line), default="")
     return {slot: line.committed_at for slot, line in enumerate(first_lines) if line and line.run_id > earliest}
 
 
 def without_proof(unproved: Mapping[int, str | None], proved_at: str | None) -> list[int]:
-    """Those of the slots that were filled after `proved_at` (ISO 8601 in UTC, as are the moments), or are yet to be."""
+    """The slots that were filled after `proved_at`, or are not filled yet. All times are ISO 8601 in UTC."""
     return [slot for slot, since in unproved.items() if not (since and proved_at and since < proved_at)]
 
 
 def _incomplete(
-    found: Sequence[Found | None], coverages: Sequence[ranges.Coverage], lines: Sequence[Sequence[LedgerLine]]
+    found: Sequence[ShardContents | None], coverages: Sequence[ranges.Coverage], lines: Sequence[Sequence[LedgerLine]]
 ) -> tuple[list[RowidRange], dict[RowidRange, frozenset[int]]]:
     """The windows that only some shards have: those that a killed run left, and those that lost shards lack."""
     partial: list[RowidRange] = []
@@ -121,9 +121,9 @@ def _incomplete(
     some_shard_serves = any(each is not None and each.serves for each in found)
 
     def was_lost(slot: int, window: RowidRange) -> bool:
-        """Whether the shard was made, or is to be made, after a run had completed the window.
+        """Whether the shard was created, or will be created, after a run had completed the window.
 
-        Before any shard serves every window must be complete. A run discards partial windows before it commits one.
+        No shard serves before every window is complete. A run discards partial windows before it commits new ones.
         """
         first_line = found_slot.first_line if (found_slot := found[slot]) else None
         return some_shard_serves if first_line is None else first_line.run_id > latest_run[window]

@@ -1,4 +1,4 @@
-"""A shard made in memory before any is made on disk: what ADBC's SQLite refuses in the source's own SQL shows here."""
+"""A shard created in memory before any on disk: it shows which of the source's statements ADBC's SQLite refuses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from etl.shards import ledger
 from etl.sqlite import sql
 
 IndexedColumns = Mapping[str, tuple[str | None, ...]]
-"""Each index of a finished shard, those of UNIQUE and PRIMARY KEY among them, and its columns; None: an expression."""
+"""Each index of a finished shard (UNIQUE and PRIMARY KEY have one too) → its columns; None is an expression."""
 
 
 def rehearse(table: Table, indexes: Sequence[Index]) -> IndexedColumns:
     """Creates a shard's tables and indexes with the SQLite that will write the shards.
 
-    Raises Refused where a statement fails: with a collation or function that this SQLite has not, or with the name of
-    an index that a shard has already.
+    Raises Refused where a statement fails: it may need a collation or function that this SQLite does not have, or an
+    index may have a name that the shard uses already.
     """
     statements = [table.ddl, ledger.CREATE_IDENTITY, ledger.CREATE_WINDOWS, *(index.sql for index in indexes)]
     with (

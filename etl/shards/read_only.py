@@ -1,7 +1,7 @@
-"""A shard looked at without a trace: no lock, no journal recovered, no file made beside it.
+"""A shard read without a trace: no lock, no recovery of a journal, no new file beside it.
 
-SQLite's `immutable=1` reads a file as it lies there, which is right while nobody writes to it. What a live or a killed
-run has half written is not read at all: the manifest says what every shard had before.
+SQLite's `immutable=1` reads a file as it is on disk, which is correct while no program writes to it. A file that a live
+or a killed run has half written is not read at all: the manifest says what every shard had before.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from urllib.parse import quote as url_quote
 
 from etl.core import ranges
 from etl.core.errors import EtlError
-from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.core.model import Identity, Index, LedgerLine, Table
 from etl.runtime import limits
-from etl.shards.shard import Found, Shard
+from etl.shards.contents import ShardContents
+from etl.shards.shard import Shard
 from etl.sqlite.adbc import Connection, ShardError
 
 _WAL_FORMAT = b"\x02\x02"
-"""Bytes 18 and 19 of the file's header (https://sqlite.org/fileformat2.html, 1.3.3) where it is in WAL mode."""
+"""Bytes 18 and 19 of the header of a file in WAL mode (https://sqlite.org/fileformat2.html, 1.3.3)."""
 
 
 def opened(path: Path) -> Connection:
-    """The file, without a trace."""
-    # A -wal with content is a shard that another program has open too: then as any of its readers does.
+    """The file, opened without a trace."""
+    # A -wal with content belongs to another program that has the shard open: then read as that program does.
     mode = "mode=ro" if _size(path, "-wal") else "immutable=1"
     uri = f"file:{url_quote(os.fsencode(path.absolute()))}?{mode}"
     return Connection(path, cache_kib=limits.cache_kib(1), uri=uri)
 
 
 def is_half_written(path: Path) -> bool:
-    """Whether a run is in the middle of a transaction here, or was killed in it: the next run rolls it back."""
+    """Whether a run is in the middle of a transaction, or was killed in one: the next run rolls it back."""
     return _size(path, "-journal") > 0
 
 
 class Known:
-    """What is known of the shards without opening them: the manifest's windows and rows."""
+    """What the manifest says of the shards: their windows and rows."""
 
     def __init__(self, coverage: ranges.Coverage, rows: Mapping[int, int], *, run_at_work: bool) -> None:
         self.coverage = coverage
@@ -46,26 +47,26 @@ class Known:
 
 
 class ReadOnlyShard(Shard):
-    """One shard's file, only looked at."""
+    """One shard's file, read without a trace."""
 
     def __init__(self, path: Path, table: Table, identity: Identity) -> None:
         super().__init__(path, table, identity)
         self._number = identity.shard
         self.known = Known((), {}, run_at_work=False)
         self.is_half_written = False
-        """Whether `find` went by what is known, because the file is in the middle of a write."""
+        """Whether `find` answered by the manifest, because the file is in the middle of a write."""
 
-    def find(self, indexes: Sequence[Index]) -> Found | None:
-        """What the file holds; what the manifest says of it where a run is at work, or was killed at it."""
+    def find(self, indexes: Sequence[Index]) -> ShardContents | None:
+        """What the file holds; what the manifest says where a run is at work, or was killed within a write."""
         if self.known.run_at_work or is_half_written(self.path):
             return self._by_manifest()
         try:
             return super().find(indexes)
         except ShardError:
-            return self._by_manifest()  # a run has begun just now; if the file is spoilt, the next run says so
+            return self._by_manifest()  # a run has just begun; if the file is damaged, the next run says so
 
-    def windows_outside(self, coverage: Sequence[RowidRange]) -> list[LedgerLine]:
-        """The ledger's lines that no range of the coverage holds; none where the file is half written."""
+    def windows_outside(self, coverage: ranges.Coverage) -> list[LedgerLine]:
+        """The ledger's lines that are in no range of the coverage; none where the file is half written."""
         if self.is_half_written:
             return []
         try:
@@ -73,20 +74,18 @@ class ReadOnlyShard(Shard):
         except ShardError:
             return []  # as above
 
-    def _by_manifest(self) -> Found | None:
+    def _by_manifest(self) -> ShardContents | None:
         if not self.path.is_file():
             return None
         self.is_half_written = True
-        return Found(
-            self.known.coverage, self.known.rows.get(self._number, 0), lacking=(), serves=False, first_line=None
-        )
+        rows = self.known.rows.get(self._number, 0)
+        return ShardContents(self.known.coverage, rows, missing_indexes=(), serves=False, first_line=None)
 
     def opened(self) -> Connection:
-        """The file, without a trace."""
         return opened(self.path)
 
     def _serves(self, connection: Connection) -> bool:
-        # An immutable file has no journal mode to ask for. This process has no other SQLite that knows the file.
+        # `immutable=1` hides the journal mode. No other SQLite of this process has the file open.
         if _size(self.path, "-wal"):
             return super()._serves(connection)
         try:
@@ -97,6 +96,6 @@ class ReadOnlyShard(Shard):
 
 
 def _size(path: Path, suffix: str) -> int:
-    """The size of the file beside it; a journal of a TRUNCATE-mode database that is at rest is empty."""
+    """The size of the file beside it; in TRUNCATE mode the journal is empty between transactions."""
     beside = path.with_name(path.name + suffix)
     return beside.stat().st_size if beside.exists() else 0

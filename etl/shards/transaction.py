@@ -1,4 +1,4 @@
-"""Rows and ledger lines on their way into one shard: they wait together, and are committed together."""
+"""Rows and ledger lines of one shard, committed together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from etl.core.model import RowidRange
 from etl.shards import ledger
 from etl.shards.shard import Shard
 from etl.sqlite.adbc import Connection
+from etl.sqlite.ddl import without_not_null
 
 _LEDGER_SCHEMA = pa.schema(
     {
@@ -24,7 +25,7 @@ _LEDGER_SCHEMA = pa.schema(
 
 
 class Transaction:
-    """One shard's transactions, one after the other; the file is opened for the first and stays so until `close`."""
+    """One shard's transactions, one after the other. The file is opened for the first and stays open until `close`."""
 
     def __init__(self, shard: Shard, *, cache_kib: int) -> None:
         self._shard = shard
@@ -35,7 +36,7 @@ class Transaction:
         self._lines: list[tuple[RowidRange, int]] = []
         self._oldest = 0.0
         self._changes = 0
-        """What `Connection.changes` says as long as no row has been inserted."""
+        """`Connection.changes` before the first row is inserted."""
         self.rows = 0
         """Rows inserted since the last commit."""
 
@@ -56,26 +57,26 @@ class Transaction:
         self._changes = connection.changes()
 
     def insert(self, rows: pa.Table, statement: str, *, breaks_not_null: bool) -> None:
-        """Adds rows, sorted by rowid; where they break NOT NULL, the table has none until the commit."""
+        """Inserts rows, sorted by rowid. Where they break NOT NULL, it is taken off the table until the commit."""
         connection = self._begin()
         if breaks_not_null and not self._relaxed:
             before = connection.changes()
-            self._shard.relax(connection)
+            connection.replace_ddl(self._shard.table, without_not_null(self._shard.table.ddl))
             self._changes += connection.changes() - before
             self._relaxed = True
         connection.executemany(statement, rows)
         self.rows += rows.num_rows
 
     def note(self, window: RowidRange, rows: int) -> None:
-        """Has the window's ledger line written by the next commit; all of its rows have been inserted."""
+        """Notes a window whose rows are all inserted; the next commit writes its ledger line."""
         if not self._lines:
             self._oldest = time.monotonic()
         self._lines.append((window, rows))
 
     def commit(self, run_id: str, committed_at: str) -> tuple[RowidRange, ...]:
-        """Commits rows and lines together; the windows that are now done in this shard.
+        """Commits rows and ledger lines together; returns the windows that are now done in this shard.
 
-        Raises EtlError where the lines count other rows than the shard took; then nothing is committed.
+        Raises EtlError where the number of inserted rows is not the sum of the lines; then nothing is committed.
         """
         connection = self._begin()
         expected, found = sum(rows for _, rows in self._lines), connection.changes() - self._changes
@@ -94,13 +95,13 @@ class Transaction:
         ]
         connection.executemany(ledger.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
         if self._relaxed:
-            self._shard.restore(connection)
+            connection.replace_ddl(self._shard.table, self._shard.table.ddl)
         connection.execute("COMMIT")
         self._reset()
         return windows
 
     def close(self) -> None:
-        """Closes the file; what has not been committed is rolled back."""
+        """Closes the file; what is not committed is rolled back."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

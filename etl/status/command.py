@@ -55,7 +55,7 @@ def rebuild_manifest(environ: Mapping[str, str], env_file: Path | None = None) -
         files.check(settings, files.LOCK, files.RUN)
         with lock.exclusive(settings.SHARD_DIR, log.now().isoformat(timespec="seconds")):
             table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
-            shards = shard_set.of(settings, table)
+            shards = shard_set.configured(settings, table)
             found = checkpoint.take(shards.shards, rowids, (), one_by_one)
             windows = reconciliation.rebuild(shards.manifest, shards.map, shards.shards, found, one_by_one)
     print_result(f"manifest rebuilt from the ledgers: {counted(windows, 'window')}")

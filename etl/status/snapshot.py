@@ -9,12 +9,11 @@ from typing import Any
 
 from etl.core import ranges
 from etl.core.errors import EtlError
-from etl.core.model import RowidRange
 from etl.core.routing import shard_path
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, ledger, read_only
+from etl.shards.ledger import FirstLine
 from etl.shards.manifest import Manifest
-from etl.shards.shard import FirstLine, first_line
 from etl.status import status_file
 from etl.status.lag import lag_rows
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
@@ -107,12 +106,11 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
 def _ledger(path: Path, snapshot: Snapshot) -> tuple[ranges.Coverage, int | None, FirstLine | None]:
     try:
         with read_only.opened(path) as connection:
-            islands = connection.execute(ledger.SELECT_COVERAGE)
-            first = first_line(connection)
+            coverage, rows = ledger.coverage(connection)
+            return coverage, rows, ledger.first_line(connection)
     except EtlError as error:
         snapshot.notes.append(str(error))
         return (), None, None
-    return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands), first
 
 
 def _verification(settings: Settings, snapshot: Snapshot) -> dict[str, Any] | None:

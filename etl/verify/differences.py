@@ -1,41 +1,45 @@
-"""What a verification finds: rows by kind, notes on ledgers and files, and what a repair has to do. Never a value."""
+"""The result of a verification: rows that differ, by kind; notes on ledgers and files; what a repair has to do.
+
+It holds rowids, never a cell's value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from etl.core.model import Index
+from etl.core.model import Index, RowidRange
+from etl.verify.blocks import Blocks
 
 ROW_KINDS = ("missing", "extra", "changed", "misplaced", "duplicated")
-"""In the source and in no shard; in a shard, and not in the source or not in that shard's ledger; with other cells; in
-another shard than its key asks for; in more than one shard."""
+"""missing: in the source, but in no shard. extra: in a shard, but not in the source, or outside the shard's windows.
+changed: with other cells. misplaced: not in the shard of its key. duplicated: in more than one shard."""
 FIRST_ROWIDS = 20
 _NOTES_SHOWN = 20
 
 
 @dataclass(slots=True)
 class Rows:
-    """Rows of one kind: how many, and the least of their rowids."""
+    """Rows of one kind: their number, and the first rowids."""
 
     count: int = 0
     rowids: list[int] = field(default_factory=list)
 
     @property
     def more(self) -> str:
-        """An ellipsis where there are more than the first rowids."""
+        """An ellipsis where there are more rows than listed rowids."""
         return ", …" if self.count > len(self.rowids) else ""
 
     def add(self, rowids: Iterable[int], count: int) -> None:
-        """Takes in `count` rows, `rowids` being the first of them."""
+        """Adds `count` rows; `rowids` are the first of them."""
         self.count += count
         self.rowids = sorted({*self.rowids, *rowids})[:FIRST_ROWIDS]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A difference that is not one of rows: of a ledger, the manifest, an index, a schema, or a file past mending."""
+    """A difference that is not one of rows: in a ledger, the manifest, an index, a schema, or a damaged file."""
 
     kind: str
     place: str
@@ -43,48 +47,41 @@ class Note:
 
 
 @dataclass(slots=True)
-class Findings:
+class Differences:
     """All differences of one verification."""
 
     rows: dict[str, Rows] = field(default_factory=lambda: {kind: Rows() for kind in ROW_KINDS})
     notes: list[Note] = field(default_factory=list)
     remarks: list[Note] = field(default_factory=list)
-    """What is worth knowing and is no difference: tables, indexes, triggers and views that no run made."""
+    """Tables, indexes, triggers and views that no run creates. They are no difference."""
     windows: dict[int, set[int]] = field(default_factory=dict)
-    """Slot → the positions, in the grid, of windows to be written again."""
-    strays: set[int] = field(default_factory=set)
+    """Slot → positions, among the compared windows, of those to repair."""
+    outside: set[int] = field(default_factory=set)
     """Slots with rows outside every window."""
     indexes: dict[int, list[Index]] = field(default_factory=dict)
-    """Slot → indexes to be built anew."""
+    """Slot → indexes to build again."""
     headers: set[int] = field(default_factory=set)
-    """Slots whose user_version or application_id is another than the source's."""
+    """Slots whose user_version or application_id differs from the source's."""
     sequences: set[int] = field(default_factory=set)
     """Slots whose sqlite_sequence would let AUTOINCREMENT give a rowid twice."""
-    unsound: set[int] = field(default_factory=set)
-    """Slots whose whole file is to be replaced: no row of theirs was compared."""
-    manifest: set[int] = field(default_factory=set)
-    """Positions of windows that the manifest lacks or has wrong."""
-    manifest_is_unsound: bool = False
+    damaged: set[int] = field(default_factory=set)
+    """Slots whose whole file must be rebuilt: their rows were not compared."""
 
     @property
     def is_equal(self) -> bool:
-        """Whether there is no difference at all."""
         return not self.notes and not any(rows.count for rows in self.rows.values())
 
     def note(self, kind: str, place: object, text: str) -> None:
-        """Takes in a difference that is not one of rows."""
         self.notes.append(_note(kind, place, text))
 
     def remark(self, kind: str, place: object, text: str) -> None:
-        """Takes in what is no difference."""
         self.remarks.append(_note(kind, place, text))
 
-    def mend(self, slot: int, windows: Iterable[int]) -> None:
-        """Has windows of a shard written again by a repair."""
+    def to_repair(self, slot: int, windows: Iterable[int]) -> None:
+        """Notes windows of a shard for the repair."""
         self.windows.setdefault(slot, set()).update(windows)
 
     def as_json(self) -> dict[str, Any]:
-        """Counts and first rowids by kind, all notes and all remarks."""
         return {
             "rows": {kind: {"count": rows.count, "first_rowids": rows.rowids} for kind, rows in self.rows.items()},
             "notes": [asdict(note) for note in self.notes],
@@ -92,21 +89,46 @@ class Findings:
         }
 
     def counts(self) -> dict[str, int]:
-        """How many differences of each kind there are; kinds without any are left out."""
+        """The number of differences of each kind; kinds without any are left out."""
         counts = {kind: rows.count for kind, rows in self.rows.items() if rows.count}
         for note in self.notes:
             counts[note.kind] = counts.get(note.kind, 0) + 1
         return counts
 
     def lines(self) -> list[str]:
-        """The same for people."""
         lines = [
-            f"{kind}: {rows.count:,} rows; rowids {', '.join(map(str, rows.rowids))}{rows.more}"
+            f"{kind}: {counted(rows.count, 'row')}; {'rowid' if rows.count == 1 else 'rowids'} "
+            f"{', '.join(map(str, rows.rowids))}{rows.more}"
             for kind, rows in self.rows.items()
             if rows.count
         ]
         lines += _first(f"{note.kind}: {note.place}: {note.text}" for note in self.notes)
         return lines + _first(f"note: {remark.place}: {remark.text}" for remark in self.remarks)
+
+
+@dataclass(slots=True)
+class Result:
+    """The differences, and how much was compared; filled in while the verification runs."""
+
+    differences: Differences = field(default_factory=Differences)
+    blocks: Blocks = field(default_factory=lambda: Blocks((), rows=0, slots=1))
+    all_windows: tuple[RowidRange, ...] = ()
+    """All windows, compared or not."""
+    source_rows: int = 0
+    shard_rows: int = 0
+    shards: int = 0
+    newer_rows: int = 0
+    """Rows of the source outside all windows: the next run loads them."""
+
+    @property
+    def compared(self) -> Sequence[RowidRange]:
+        """The windows that were compared."""
+        return self.blocks.windows
+
+
+def counted(count: int, noun: str) -> str:
+    """The number and the noun, in the plural where it must be."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _note(kind: str, place: object, text: str) -> Note:

@@ -1,4 +1,4 @@
-"""The fingerprint of a row: 128 bits that every cell's place, storage class and bytes go into.
+"""The fingerprint of a row: 128 bits, computed from every cell's position, storage class and bytes.
 
     mix(x)      MurmurHash3's finaliser: x ^= x >> 33; x *= ff51afd7ed558ccd; x ^= x >> 33; x *= c4ceb9fe1a85ec53;
                 x ^= x >> 33 (all arithmetic modulo 2^64, constants in hexadecimal)
@@ -14,9 +14,9 @@ reversed: mix is a bijection, and LOW and HIGH are odd. So the fingerprint gives
 `word + class` (from high). The difference of the two is the class, and `word` and class give the payload. Of the
 payloads only that of a text or blob is a hash, which two values can share.
 
-A row's two numbers are mixed before rows are summed (modulo 2^64 each), so that cells that change places between
-rows or columns change the sum; a sum knows no order, and a row that is there twice counts twice. The same cells give
-the same fingerprint whatever lanes they came in. A generated column is left out: each SQLite computes its own.
+A row's two numbers are mixed before rows are summed (modulo 2^64 each), so that cells exchanged between rows or
+columns change the sum. The order of rows does not change it, and a row that is there twice counts twice. The same cells
+give the same fingerprint, whatever their read types. Generated columns are left out: each SQLite computes its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOW = 0x9FB21C651E98DF25
 HIGH = 0xD6E8FEB86659FD93
 CLASS_STEP = 0x9E3779B97F4A7C15
 _CHUNK_ROWS = 16_384
-"""A chunk's words stay in the CPU's cache while they are mixed."""
+"""The words of a chunk fit in the CPU's cache while they are mixed."""
 _TAG_OF = {
     ReadType.INTEGER: TAGS["integer"],
     ReadType.REAL: TAGS["real"],
@@ -48,7 +48,7 @@ _CLASSES = np.array([(tag + 1) * CLASS_STEP % 2**64 for tag in range(1 + len(TAG
 
 
 def fingerprints(frame: pl.DataFrame, table: Table, read_types: ReadTypes) -> tuple[Words, Words]:
-    """The low and the high number of each row of a frame in these lanes; both of shape (rows,)."""
+    """The low and the high number of each row; both of shape (rows,)."""
     written = [position for position, column in enumerate(table.carried) if not column.generated]
     names = [read_types.frame_columns(position) for position in written]
     data = [
@@ -77,7 +77,7 @@ def _cells(
     """A column's tags and payloads, both of shape (rows,)."""
     if read_type is ReadType.VARIANT:
         tag, integer, real, data = columns
-        # All but the one that the tag names are null, here 0: their sum is the payload.
+        # Only the column that the tag names is not null; null counts as 0, so the sum is the payload.
         payload = _integers(frame[integer]) + _reals(frame[real]) + hashes[data].fill_null(0).to_numpy()
         return frame[tag].cast(pl.UInt8).to_numpy(), payload
     cell = frame[columns[0]]
@@ -98,7 +98,7 @@ def _integers(cells: pl.Series) -> Words:
 
 
 def _reals(cells: pl.Series) -> Words:
-    return cells.fill_null(0.0).to_numpy().view(np.uint64)  # the fill's bits are all 0
+    return cells.fill_null(0.0).to_numpy().view(np.uint64)  # all bits of 0.0 are 0
 
 
 def _mixed_rows(rowids: Words, cells: Sequence[tuple[npt.NDArray[np.uint8], Words]]) -> tuple[Words, Words]:

@@ -1,89 +1,83 @@
-"""A repair: the windows that differ are written again in the shards concerned, ledger line and all."""
+"""A repair: the windows that differ are replaced in their shards, with their ledger lines."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import datetime
-
-import numpy as np
-import numpy.typing as npt
 
 from etl.core import partition, ranges
 from etl.core.columns import ROWID
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
 from etl.runtime import limits, log
-from etl.shards import ledger
-from etl.shards.manifest import Entry
-from etl.shards.shard_set import Fleet
-from etl.shards.transaction import Transaction
+from etl.shards import reconciliation
+from etl.shards.replace import Replacement
+from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source
 from etl.sources.row_stream import Portion, of_source
 from etl.sqlite import sql
 from etl.sqlite.utf16 import utf8_converter
 from etl.verify.checker import Stopped
-from etl.verify.ledgers import Register
-from etl.verify.result import Result
-from etl.verify.shard_reader import Witness
+from etl.verify.differences import Result
 
-FEW_ROWS = 1_000
-"""A repair replaces or deletes so many rows of the shards in any case …"""
-SMALL_SHARE = 0.1
-"""… and up to this share of them. Where more differ, the source may be another file, and the shards the only copy."""
+ALWAYS_ALLOWED_ROWS = 1_000
+"""A repair may always replace or delete this number of rows …"""
+ALLOWED_SHARE = 0.1
+"""… and up to this share of the rows. If more differ, the source may be another file, and the shards the only copy."""
 _REPLACED = ("extra", "changed", "misplaced", "duplicated")
-"""Kinds of rows that a repair takes from a shard. Missing rows do not count: to write them destroys nothing."""
+"""Kinds of rows that a repair takes from a shard. Missing rows do not count: to insert them destroys nothing."""
 
 
-class Mend:
-    """Mends what one verification found, as far as rows, ledgers, indexes and the manifest go; whole files are not."""
+class Repair:
+    """Repairs what one verification found: rows, ledgers, indexes and the manifest, but no damaged files."""
 
     def __init__(
         self,
         source: Source,
-        fleet: Fleet,
+        shard_set: ConfiguredShardSet,
         *,
         run_id: str,
         stop: threading.Event,
         force: bool = False,
     ) -> None:
         self._source = source
-        self._fleet = fleet
-        self._map = fleet.map
+        self._shards = shard_set.shards
+        self._shard_set = shard_set
+        self._map = shard_set.map
         self._run_id = run_id
         self._stop = stop
         self._force = force
 
     def run(self, result: Result) -> frozenset[RowidRange]:
-        """Mends, one transaction a shard; the windows written again. Killed at any instant, it is repeated safely.
+        """Repairs, with one transaction for each shard; returns the windows written. After a kill it can be repeated.
 
-        Raises Refused, before anything is written, where a shard has a trigger, or where, unless forced, too many rows
-        would be replaced or deleted for the source to be the right one; Stopped; EtlError.
+        Raises Stopped, EtlError, or, before anything is written, Refused: where a shard has a trigger, or where so
+        many rows would be replaced or deleted that the source may be the wrong one (unless forced).
         """
-        findings = result.findings
+        differences = result.differences
         self._check_share(result)
         slots = sorted(
-            (findings.windows.keys() | findings.strays | findings.headers | findings.sequences) - findings.unsound
+            (differences.windows.keys() | differences.outside | differences.headers | differences.sequences)
+            - differences.damaged
         )
         for slot in slots:
-            found = self._fleet.shards[slot].find(())
-            self._fleet.shards[slot].refuse_triggers(found.triggers if found else ())
+            contents = self._shards[slot].find(())
+            self._shards[slot].refuse_triggers(contents.triggers if contents else ())
         size = limits.max_open_shards()
         for start in range(0, len(slots), size):
-            self._rewrite(slots[start : start + size], result)
-        for slot, wrong in findings.indexes.items():
-            if slot not in findings.unsound:
-                self._fleet.shards[slot].drop(wrong)
-                self._fleet.shards[slot].finish(self._fleet.indexes, self._stop)
+            self._replace(slots[start : start + size], result)
+        for slot, wrong in differences.indexes.items():
+            if slot not in differences.damaged:
+                self._shards[slot].drop(wrong)
+                self._shards[slot].finish(self._shard_set.indexes, self._stop)
                 log.event("indexed", shard=self._map.shards[slot], indexes=len(wrong))
-        if not findings.unsound:
-            self._mend_manifest(result.windows)
-        return frozenset(result.grid.windows[position] for slot in slots for position in findings.windows.get(slot, ()))
+        if not differences.damaged:
+            reconciliation.correct(self._shard_set.manifest, self._map, self._shards, result.all_windows)
+        return frozenset(window for slot in slots for window in _windows(slot, result))
 
     def _check_share(self, result: Result) -> None:
-        counts = {kind: result.findings.rows[kind].count for kind in _REPLACED}
-        limit = max(FEW_ROWS, int(result.shard_rows * SMALL_SHARE))
+        counts = {kind: result.differences.rows[kind].count for kind in _REPLACED}
+        limit = max(ALWAYS_ALLOWED_ROWS, int(result.shard_rows * ALLOWED_SHARE))
         if sum(counts.values()) <= limit:
             return
         complaint = (
@@ -97,105 +91,57 @@ class Mend:
             )
         log.event("forced", "WARNING", although=complaint)
 
-    def _rewrite(self, slots: Sequence[int], result: Result) -> None:
-        """Writes some shards' windows again. All goes before anything comes: a UNIQUE cell may have changed windows."""
-        findings, windows = result.findings, result.grid.windows
-        positions = {slot: np.array(sorted(findings.windows.get(slot, ())), np.int64) for slot in slots}
-        with ExitStack() as stack:
-            transactions: dict[int, Transaction] = {}
+    def _replace(self, slots: Sequence[int], result: Result) -> None:
+        windows = {slot: _windows(slot, result) for slot in slots}
+        with Replacement({slot: self._shards[slot] for slot in slots}, windows) as replacement:
             for slot in slots:
-                transactions[slot] = Transaction(self._fleet.shards[slot], cache_kib=limits.cache_kib(len(slots)))
-                stack.callback(transactions[slot].close)
-                wanted = ranges.union(windows[position] for position in positions[slot])
-                self._clear(slot, transactions[slot], wanted, result)
-            rows = {slot: np.zeros(len(positions[slot]), np.int64) for slot in slots}
-            coverage = ranges.union(windows[position] for slot in slots for position in positions[slot])
-            for portion in of_source(self._source, coverage):
-                self._insert(portion, transactions, positions, rows, result)
-            for slot, transaction in transactions.items():
-                if self._stop.is_set():
-                    raise Stopped
-                for position, count in zip(positions[slot], rows[slot], strict=True):
-                    transaction.note(windows[position], int(count))
-                transaction.commit(self._run_id, log.now().isoformat())
-                log.event(
-                    "repaired", shard=self._map.shards[slot], windows=len(positions[slot]), rows=int(rows[slot].sum())
-                )
+                replacement.delete(slot)
+                self._correct_header(slot, replacement, result)
+            for portion in of_source(self._source, replacement.coverage):
+                self._check_stop()
+                self._insert(portion, replacement, slots)
+            for slot in slots:
+                self._check_stop()
+                rows = replacement.commit(slot, self._run_id)
+                log.event("repaired", shard=self._map.shards[slot], windows=len(windows[slot]), rows=rows)
 
-    def _clear(self, slot: int, transaction: Transaction, wanted: ranges.Coverage, result: Result) -> None:
-        table = self._source.table
-        for piece in wanted:
-            transaction.execute(sql.delete_rows(table, piece))
-            transaction.execute(ledger.delete_windows(piece))
-        if slot in result.findings.strays:
-            for gap in ranges.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), ranges.union(result.windows)):
-                transaction.execute(sql.delete_rows(table, gap))
-        if slot in result.findings.headers:
-            transaction.execute(f"PRAGMA user_version = {table.user_version}")
-            transaction.execute(f"PRAGMA application_id = {table.application_id}")
-        if slot in result.findings.sequences:
-            for statement in sql.set_sequence(table):
-                transaction.execute(statement)
+    def _correct_header(self, slot: int, replacement: Replacement, result: Result) -> None:
+        """Deletes the rows outside every window, and sets what SQLite keeps for the table as the source has it."""
+        table, differences = self._source.table, result.differences
+        statements: list[str] = []
+        if slot in differences.outside:
+            gaps = ranges.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), ranges.union(result.all_windows))
+            statements += [sql.delete_rows(table, gap) for gap in gaps]
+        if slot in differences.headers:
+            statements += [f"PRAGMA user_version = {table.user_version}"]
+            statements += [f"PRAGMA application_id = {table.application_id}"]
+        if slot in differences.sequences:
+            statements += sql.set_sequence(table)
+        for statement in statements:
+            replacement.execute(slot, statement)
 
-    def _insert(
-        self,
-        portion: Portion,
-        transactions: dict[int, Transaction],
-        positions: dict[int, npt.NDArray[np.int64]],
-        rows: dict[int, npt.NDArray[np.int64]],
-        result: Result,
-    ) -> None:
-        if self._stop.is_set():
-            raise Stopped
+    def _insert(self, portion: Portion, replacement: Replacement, slots: Sequence[int]) -> None:
         table = self._source.table
         with utf8_converter(table.encoding) as utf8:
             keys = partition.keys(portion.frame, table, portion.read_types, utf8=utf8)
-        slots = partition.slots(keys, self._map)
-        places = result.grid.place(portion.frame[ROWID].to_numpy())
-        wanted = np.zeros(len(slots), np.bool_)
-        for slot, of_slot in positions.items():
-            here = (slots == slot) & np.isin(places, of_slot)
-            rows[slot] += np.bincount(np.searchsorted(of_slot, places[here]), minlength=len(of_slot))
-            wanted |= here
+        selected = replacement.select(portion.frame[ROWID].to_numpy(), partition.slots(keys, self._map))
         partitioned = partition.split_by_shard(
-            portion.frame.filter(wanted),
-            keys.filter(wanted),
+            portion.frame.filter(selected),
+            keys.filter(selected),
             table=table,
             read_types=portion.read_types,
             windows=[portion.stretch],
             shards=self._map,
         )
-        for slot, transaction in transactions.items():
-            transaction.insert(
-                partitioned.of(slot),
-                sql.insert(table, portion.read_types),
-                breaks_not_null=partitioned.breaks_not_null,
-            )
+        statement = sql.insert(table, portion.read_types)
+        for slot in slots:
+            replacement.insert(slot, partitioned.of(slot), statement, breaks_not_null=partitioned.breaks_not_null)
 
-    def _mend_manifest(self, windows: Sequence[RowidRange]) -> None:
-        """Gives the manifest, for the windows it has otherwise than the ledgers, the ledgers' word."""
-        register = Register(self._fleet.manifest, windows, self._map.shards)
-        for slot, shard in enumerate(self._fleet.shards):
-            register.compare(slot, Witness(shard.path, self._source.table).look().ledger.rows_of(windows))
-        wrong = register.wrong()
-        if not wrong and register.is_sound:
-            return
-        right = ranges.subtract(register.done, ranges.union(windows[position] for position in wrong))
-        self._fleet.manifest.mend(right, self._entries([windows[position] for position in wrong]))
-        log.event("manifest", mended_windows=len(wrong))
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
-    def _entries(self, windows: Sequence[RowidRange]) -> list[Entry]:
-        lines: dict[RowidRange, list[tuple[int, int, str, str]]] = {window: [] for window in windows}
-        right = ranges.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), ranges.union(windows))
-        for number, shard in zip(self._map.shards, self._fleet.shards, strict=True):
-            for line in shard.windows_outside(right) if windows else ():
-                lines[line.window].append((number, line.rows, line.run_id, line.committed_at))
-        return [
-            Entry(
-                run_id=max(of_window, key=lambda line: line[3])[2],
-                window=window,
-                rows_by_shard=[line[:2] for line in of_window],
-                committed_at=datetime.fromisoformat(max(line[3] for line in of_window)),
-            )
-            for window, of_window in lines.items()
-        ]
+
+def _windows(slot: int, result: Result) -> list[RowidRange]:
+    """The windows of a shard that are to be replaced."""
+    return [result.compared[position] for position in sorted(result.differences.windows.get(slot, ()))]

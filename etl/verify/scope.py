@@ -1,4 +1,4 @@
-"""What a verification is bounded to."""
+"""The part of source and shards that a verification compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from etl.core import ranges
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange, ShardMap
-from etl.verify.blocks import Grid
+from etl.verify.blocks import Blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,17 @@ class Scope:
     since: int | None = None
     """Only windows that reach to this rowid or beyond."""
     percent: float | None = None
-    """Only so many windows of a hundred, drawn by lot."""
+    """Only this percentage of the windows, chosen at random."""
     only: frozenset[RowidRange] | None = None
-    """Only these windows: those that were mended."""
+    """Only these windows: those that were repaired."""
 
     @property
     def is_everything(self) -> bool:
-        """Whether every rowid is looked at. Only then are whole files checked, which costs the same for any bound."""
+        """Whether every rowid is compared. Only then are files checked: a check always reads the whole file."""
         return self.since is None and self.percent is None and self.only is None
 
     def slots(self, shard_map: ShardMap) -> list[int]:
-        """The slots to look at. Raises Refused for a number that no shard has."""
+        """The slots to compare. Raises Refused for a number that no shard has."""
         numbers = shard_map.shards
         unknown = sorted((self.shards or frozenset()) - set(numbers))
         if unknown:
@@ -42,23 +42,23 @@ class Scope:
         return [slot for slot, number in enumerate(numbers) if self.shards is None or number in self.shards]
 
     def holds(self, window: RowidRange) -> bool:
-        """Whether the window is one to look at; a sample's are known only to `windows`."""
+        """Whether the window is in the scope; always False for a sample, which only `windows` chooses."""
         is_recent = self.since is None or window.last_rowid >= self.since
         return is_recent and self.percent is None and (self.only is None or window in self.only)
 
     def windows(self, windows: Sequence[RowidRange], *, rows: int) -> list[RowidRange]:
-        """Those of the windows, of so many rows in all, that are to be compared."""
+        """The windows to compare, out of all windows; `rows` is the number of their rows."""
         if self.percent is None or not windows:
             return [window for window in windows if self.holds(window)]
-        # Stretches as long as a block, so that a sample of small windows is still read in few, large calls.
+        # Groups as long as a block, so that a sample of small windows is still read in few, large calls.
         recent = [window for window in windows if self.since is None or window.last_rowid >= self.since]
-        stretches = ranges.groups(recent, Grid(recent, rows=rows, slots=1).windows_per_block)
-        wanted = min(len(stretches), max(1, math.ceil(len(stretches) * self.percent / 100)))
-        drawn = secrets.SystemRandom().sample(stretches, wanted)
-        return sorted(window for stretch in drawn for window in stretch)
+        blocks = ranges.groups(recent, Blocks(recent, rows=rows, slots=1).windows_per_block)
+        wanted = min(len(blocks), max(1, math.ceil(len(blocks) * self.percent / 100)))
+        chosen = secrets.SystemRandom().sample(blocks, wanted)
+        return sorted(window for block in chosen for window in block)
 
     def coverage(self, windows: Sequence[RowidRange], chosen: ranges.Coverage) -> ranges.Coverage:
-        """The rowids to read in a shard: also those of no window, where there should be nothing."""
+        """The rowids to read in a shard: also those outside every window, where there should be no row."""
         if self.percent is not None:
             return chosen
         first = MIN_ROWID if self.since is None else self.since

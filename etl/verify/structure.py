@@ -1,4 +1,4 @@
-"""What is promised of each shard beside its rows: its file, schema, indexes and ledger; and of the manifest."""
+"""The check of everything but rows: each shard's file, schema, indexes and ledger, and the manifest."""
 
 from __future__ import annotations
 
@@ -10,148 +10,148 @@ import numpy as np
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, Table, folded
-from etl.shards.shard_set import Fleet
-from etl.verify.blocks import Places
-from etl.verify.differences import Findings
-from etl.verify.ledgers import Ledger, Ledgers, Register
+from etl.shards.ledger import Ledger, Numbers
+from etl.shards.reconciliation import ManifestCheck
+from etl.shards.shard_set import ConfiguredShardSet
+from etl.verify import ledgers
+from etl.verify.differences import Differences, counted
+from etl.verify.ledgers import Ledgers
 from etl.verify.scope import Scope
-from etl.verify.shard_reader import WAY_OUT, Look, Witness, keeps_sequence
+from etl.verify.shard_reader import NEXT_STEP, ShardReader, ShardSchema, keeps_sequence
 
-_REBUILD = "python -m etl.status --rebuild-manifest writes it anew"
+_REBUILD = "python -m etl.status --rebuild-manifest writes it again"
 
 
-class Inspection:
-    """Enters into the findings what is not as promised."""
+class StructureCheck:
+    """Adds what is wrong to the differences."""
 
     def __init__(
         self,
-        fleet: Fleet,
-        witnesses: Sequence[Witness],
+        shard_set: ConfiguredShardSet,
+        readers: Sequence[ShardReader],
         table: Table,
         *,
         scope: Scope,
-        findings: Findings,
+        into: Differences,
     ) -> None:
-        self._fleet = fleet
-        self._witnesses = witnesses
+        self._shards = shard_set.shards
+        self._indexes = shard_set.indexes
+        self._manifest_path = shard_set.manifest.directory
+        self._readers = readers
         self._table = table
         self._scope = scope
-        self._findings = findings
+        self._differences = into
         self._keeps_sequence = keeps_sequence(table)
 
-    def look(self, slots: Sequence[int]) -> tuple[list[int], Ledgers]:
-        """Reads schemas and ledgers; the slots that could be read. Raises Refused where none is of these settings."""
-        ledgers, sound = Ledgers(), []
-        with ThreadPoolExecutor(2, thread_name_prefix="etl") as pool:
-            found = self._found(slots)
-            for slot, look in zip(found, pool.map(self._looked, found), strict=True):
-                if isinstance(look, EtlError):
-                    self.damaged(slot, look)
-                else:
-                    ledgers.add(look.ledger)
-                    self._check_schema(slot, look)
-                    sound.append(slot)
-        return sound, ledgers
+    def read(self, slots: Sequence[int]) -> tuple[list[int], Ledgers]:
+        """Checks the schemas and reads the ledgers; returns the slots whose files are readable.
 
-    def _found(self, slots: Sequence[int]) -> list[int]:
-        """The slots whose files are shards of these settings."""
+        Raises Refused where no shard fits the settings.
+        """
+        all_ledgers, readable = Ledgers(), []
         with ThreadPoolExecutor(2, thread_name_prefix="etl") as pool:
-            errors = dict(zip(slots, pool.map(self._find, slots), strict=True))
-        refusals = {slot: error for slot, error in errors.items() if error}
-        if len(refusals) == len(slots):
-            raise Refused(str(next(iter(refusals.values()))))
-        for slot, error in refusals.items():
+            found = self._found(slots, pool)
+            for slot, schema in zip(found, pool.map(self._schema, found), strict=True):
+                if isinstance(schema, EtlError):
+                    self.damaged(slot, schema)
+                else:
+                    all_ledgers.add(schema.ledger)
+                    self._check_schema(slot, schema)
+                    readable.append(slot)
+        return readable, all_ledgers
+
+    def _found(self, slots: Sequence[int], pool: ThreadPoolExecutor) -> list[int]:
+        """The slots whose files are shards of these settings."""
+        errors = {slot: error for slot, error in zip(slots, pool.map(self._find, slots), strict=True) if error}
+        if len(errors) == len(slots):
+            raise Refused(str(next(iter(errors.values()))))
+        for slot, error in errors.items():
             self.damaged(slot, error)
-        return [slot for slot in slots if slot not in refusals]
+        return [slot for slot in slots if slot not in errors]
 
     def _find(self, slot: int) -> EtlError | None:
+        shard = self._shards[slot]
         try:
-            found = self._fleet.shards[slot].find(self._fleet.indexes)
+            found = shard.find(self._indexes)
         except EtlError as error:
             return error
-        path = self._fleet.shards[slot].path
-        return None if found else EtlError(f"{path}: expected a shard, found none; run migrate, which builds it alone")
+        if found:
+            return None
+        return EtlError(f"{shard.path}: expected a shard, found none; run migrate, which rebuilds only this shard")
 
     def damaged(self, slot: int, error: EtlError) -> None:
-        """Notes that a shard's whole file is to be replaced."""
-        path = str(self._fleet.shards[slot].path)
-        self._findings.note("file", path, str(error).removeprefix(f"{path}: "))
-        self._findings.unsound.add(slot)
+        """Notes that a shard's whole file must be rebuilt."""
+        path = str(self._shards[slot].path)
+        self._differences.note("file", path, str(error).removeprefix(f"{path}: "))
+        self._differences.damaged.add(slot)
 
-    def _looked(self, slot: int) -> Look | EtlError:
+    def _schema(self, slot: int) -> ShardSchema | EtlError:
         try:
-            return self._witnesses[slot].look()
+            return self._readers[slot].schema()
         except EtlError as error:
             return error
 
-    def _check_schema(self, slot: int, look: Look) -> None:
-        table, path, findings = self._table, self._fleet.shards[slot].path, self._findings
-        if look.schema.get(table.name) != table.ddl:
-            findings.note("file", path, f"its CREATE TABLE is not the source's; {WAY_OUT}")
-        if look.header["encoding"] != table.encoding:
-            findings.note("file", path, f"its encoding is not the source's, {table.encoding}; {WAY_OUT}")
+    def _check_schema(self, slot: int, schema: ShardSchema) -> None:
+        table, path, differences = self._table, self._shards[slot].path, self._differences
+        if schema.statements.get(table.name) != table.ddl:
+            differences.note("file", path, f"its CREATE TABLE is not the source's; {NEXT_STEP}")
+        if schema.header["encoding"] != table.encoding:
+            differences.note("file", path, f"its encoding is not the source's, {table.encoding}; {NEXT_STEP}")
         for name, expected in (("user_version", table.user_version), ("application_id", table.application_id)):
-            if look.header[name] != expected:
-                findings.note("schema", path, f"{name} is {look.header[name]}, the source's {expected}")
-                findings.headers.add(slot)
-        if look.unsequenced is not None and self._keeps_sequence:
-            findings.note("schema", path, f"sqlite_sequence is below the greatest rowid, {look.unsequenced}")
-            findings.sequences.add(slot)
-        wrong = [index for index in self._fleet.indexes if look.schema.get(index.name) != index.sql]
+            if schema.header[name] != expected:
+                differences.note("schema", path, f"{name} is {schema.header[name]}, the source has {expected}")
+                differences.headers.add(slot)
+        if schema.unsequenced is not None and self._keeps_sequence:
+            differences.note("schema", path, f"sqlite_sequence is below the greatest rowid, {schema.unsequenced}")
+            differences.sequences.add(slot)
+        wrong = [index for index in self._indexes if schema.statements.get(index.name) != index.sql]
         for index in wrong:
-            state = "is another than promised" if index.name in look.schema else "is missing"
-            findings.note("index", path, f"{index.name} {state}")
-        if look.header["journal_mode"] != "wal":
-            findings.note("schema", path, f"journal_mode is {look.header['journal_mode']}, a finished shard's is wal")
-        if wrong or look.header["journal_mode"] != "wal":
-            findings.indexes[slot] = wrong
-        made = {table.name, *(index.name for index in self._fleet.indexes)}
-        for kind, name in look.names:
-            is_made = name in made or folded(name).startswith(("sqlite_", "_etl_"))
-            if kind in {"trigger", "view"} or not is_made:
-                findings.remark(kind, path, f"{kind} {name}: no run with these settings makes it")
+            state = "has another definition" if index.name in schema.statements else "is missing"
+            differences.note("index", path, f"{index.name} {state}")
+        journal_mode = schema.header["journal_mode"]
+        if journal_mode != "wal":
+            differences.note("schema", path, f"journal_mode is {journal_mode}, a finished shard has wal")
+        if wrong or journal_mode != "wal":
+            differences.indexes[slot] = wrong
+        known = {table.name, *(index.name for index in self._indexes)}
+        for kind, name in schema.names:
+            is_known = name in known or folded(name).startswith(("sqlite_", "_etl_"))
+            if kind in {"trigger", "view"} or not is_known:
+                differences.remark(kind, path, f"{kind} {name}: no run with these settings creates it")
 
     def check_ledger(
         self,
         slot: int,
         ledger: Ledger,
-        everyones: Sequence[RowidRange],
-        windows: Sequence[RowidRange],
-        counted: Places,
+        all_windows: Sequence[RowidRange],
+        compared: Sequence[RowidRange],
+        counted_rows: Numbers,
     ) -> None:
-        """Holds a ledger against the windows of the others, and against the rows counted in those in the scope."""
-        path = self._fleet.shards[slot].path
-        said = ledger.rows_of(windows)
-        lacking = np.flatnonzero(said < 0)
-        wrong = np.flatnonzero((said >= 0) & (said != counted))
-        strange = [window for window in ledger.strange_to(everyones) if self._scope.holds(window)]
-        for positions, what in ((lacking, "lacks {} windows that others have"), (wrong, "wrong counts in {} windows")):
+        """Compares a ledger with the windows of the others, and with the rows counted in the compared windows."""
+        path, differences = self._shards[slot].path, self._differences
+        rows = ledger.rows_of(compared)
+        missing = np.flatnonzero(rows < 0)
+        wrong = np.flatnonzero((rows >= 0) & (rows != counted_rows))
+        for positions, text in ((missing, "lacks {} that other shards have"), (wrong, "has a wrong count in {}")):
             if len(positions):
-                first = windows[positions[0]]
-                self._findings.note(
-                    "ledger", path, f"{what.format(len(positions))}, first {first.first_rowid}..{first.last_rowid}"
-                )
-                self._findings.mend(slot, map(int, positions))
-        if strange:
-            self._findings.note("ledger", path, f"has {len(strange)} windows that others have otherwise")
-            self._findings.mend(
-                slot, [i for i, window in enumerate(windows) if ranges.intersect((window,), tuple(strange))]
-            )
+                differences.note("ledger", path, text.format(_first_of(compared, positions)))
+                differences.to_repair(slot, map(int, positions))
+        others = tuple(window for window in ledgers.others(ledger, all_windows) if self._scope.holds(window))
+        if others:
+            differences.note("ledger", path, f"has {counted(len(others), 'window')} that differ from other shards'")
+            overlapping = [i for i, window in enumerate(compared) if ranges.intersect((window,), others)]
+            differences.to_repair(slot, overlapping)
 
-    def check_manifest(self, register: Register, windows: Sequence[RowidRange]) -> None:
-        """Holds the manifest against all ledgers."""
-        wrong = register.wrong()
-        if wrong:
-            first = windows[wrong[0]]
-            self._findings.note(
-                "manifest",
-                self._fleet.manifest.directory,
-                f"lacks {len(wrong)} windows or has them wrong, first {first.first_rowid}..{first.last_rowid}; "
-                f"{_REBUILD}",
-            )
-        elif not register.is_sound:
-            self._findings.note(
-                "manifest",
-                self._fleet.manifest.directory,
-                f"has windows twice, or not in every ledger, or a file that cannot be read; {_REBUILD}",
-            )
+    def check_manifest(self, check: ManifestCheck, windows: Sequence[RowidRange]) -> None:
+        if wrong := check.wrong():
+            text = f"lacks or has wrong {_first_of(windows, wrong)}; {_REBUILD}"
+            self._differences.note("manifest", self._manifest_path, text)
+        elif not check.is_sound:
+            text = f"has windows twice, windows that some ledger lacks, or a file that cannot be read; {_REBUILD}"
+            self._differences.note("manifest", self._manifest_path, text)
+
+
+def _first_of(windows: Sequence[RowidRange], positions: Sequence[int] | Numbers) -> str:
+    """How many windows, and the first of them."""
+    first = windows[positions[0]]
+    return f"{counted(len(positions), 'window')} (first {first.first_rowid}..{first.last_rowid})"

@@ -290,9 +290,9 @@ def of_two_tables(place: Workplace) -> None:
     ("harm", "message"),
     [
         (unfinished, "_shard_02.db: this shard is not finished; let the migration end"),
-        (of_another_set, "_shard_02.db: expected shard 2 of clients's set, found another's"),
+        (of_another_set, "_shard_02.db: expected shard 2 of table clients, found a shard of another set"),
         (of_a_later_format, "expected a shard of this version's format"),
-        (without_identity, "found a file without its identity"),
+        (without_identity, "expected a shard, found another database"),
         (overwritten, "expected a shard, found no database"),
         (all_missing, "expected shards, found none"),
         (of_two_tables, r"shards of several tables \(clients, orders\); say which with table="),

@@ -8,7 +8,9 @@ import pytest
 from etl.core import ranges
 from etl.core.model import Index, LedgerLine, RowidRange
 from etl.shards import checkpoint
-from etl.shards.shard import FirstLine, Found, Shard
+from etl.shards.contents import ShardContents
+from etl.shards.ledger import FirstLine
+from etl.shards.shard import Shard
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,17 +37,17 @@ CASES: dict[
 """Each shard's windows with the run that committed them, and whether it serves; what is partial; what is lost."""
 
 
-class Known:
+class ShardWithLedger:
     """A shard whose ledger is given."""
 
     def __init__(self, runs: Mapping[RowidRange, int], *, serves: bool) -> None:
         self._lines = [LedgerLine(window, 1, f"run {run}", f"moment {run}") for window, run in runs.items()]
         self._serves = serves
 
-    def find(self, _: Sequence[Index]) -> Found | None:
+    def find(self, _: Sequence[Index]) -> ShardContents | None:
         first = min(((line.run_id, line.committed_at) for line in self._lines), default=None)
         coverage = ranges.union(line.window for line in self._lines)
-        return Found(coverage, len(self._lines), (), self._serves, FirstLine(*first)) if first else None
+        return ShardContents(coverage, len(self._lines), (), self._serves, FirstLine(*first)) if first else None
 
     def windows_outside(self, coverage: ranges.Coverage) -> list[LedgerLine]:
         return [line for line in self._lines if not ranges.covers(coverage, line.window)]
@@ -61,7 +63,7 @@ def test_a_window_is_discarded_unless_only_lost_shards_lack_it(
     partial: Collection[RowidRange],
     lost: Mapping[RowidRange, Collection[int]],
 ) -> None:
-    shards = cast("list[Shard]", [Known(runs, serves=serves) for runs, serves in ledgers])
+    shards = cast("list[Shard]", [ShardWithLedger(runs, serves=serves) for runs, serves in ledgers])
     found = checkpoint.take(shards, RowidRange(1, 30), (), each)
     assert list(found.backlog.partial) == list(partial)
     assert found.backlog.lost == lost

@@ -73,7 +73,9 @@ def test_a_trigger_in_a_shard_stops_whoever_would_write_rows_before_anything_is_
     assert faults_of(migrated) == []
 
 
-@pytest.mark.parametrize(("write", "step"), [(load, "etl.migrate.run.load"), (repair, "etl.verify.repair.Transaction")])
+@pytest.mark.parametrize(
+    ("write", "step"), [(load, "etl.migrate.run.load"), (repair, "etl.shards.replace.Transaction")]
+)
 def test_a_trigger_made_in_the_last_moment_never_fires(
     *,
     workplace: Workplace,
@@ -116,7 +118,7 @@ def test_what_other_programs_made_is_named_and_is_no_difference(
     assert sorted((each["kind"], each["place"]) for each in said["remarks"]) == [(kind, str(path)) for kind in kinds]
     assert run(migrated, scope=Scope(quick=True)) == 0
     said_to_people = " ".join(capsys.readouterr().out.split())
-    assert all(f"{name}: no run with these settings makes it" in said_to_people for name in named)
+    assert all(f"{name}: no run with these settings creates it" in said_to_people for name in named)
     workplace.populate(100, first=ROWS + 1, seed=3)
     assert [load(migrated), repair(migrated)] == [0, 0]
     assert faults_of(migrated) == []

@@ -144,7 +144,7 @@ def test_rowids_used_again_after_a_restored_backup_are_told_on_the_console_and_i
     assert "rowids 495, 496, 497, 498, 499" in capfd.readouterr().err
     assert status.run(done.environ()) == 0
     said = capfd.readouterr().out
-    assert re.search(r"warning: .*6 of \d+ rows looked at are not the rows that the shards have", said)
+    assert re.search(r"warning: .*6 of \d+ rows compared are not the rows that the shards have", said)
 
 
 def test_what_a_shrunken_source_has_done_is_never_less_than_nothing(done: Workplace) -> None:

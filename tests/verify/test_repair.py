@@ -42,8 +42,8 @@ POINTS = {
     "after an index is dropped": Point(Shard, "drop", after=True),
     "before an index is built": Point(Connection, "execute", says="CREATE INDEX"),
     "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
-    "before the manifest is mended": Point(Manifest, "mend"),
-    "between the repaired manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
+    "before the manifest is corrected": Point(Manifest, "correct"),
+    "between the corrected manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
     "among the old manifest's files": Point(Path, "unlink", caller="_supersede"),
 }
 KILLS = [(name, 1) for name in POINTS] + [

@@ -24,7 +24,7 @@ from etl.runtime import lock
 from etl.sources.reader import Source
 from etl.verify.command import run
 from etl.verify.scope import Scope
-from etl.verify.shard_reader import Witness
+from etl.verify.shard_reader import ShardReader
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, tables
@@ -238,7 +238,7 @@ def test_blocks_of_any_size_find_the_same(
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
-@pytest.mark.parametrize(("owner", "function"), [(Source, "read"), (Witness, "fault")])
+@pytest.mark.parametrize(("owner", "function"), [(Source, "read"), (ShardReader, "fault")])
 def test_a_signal_stops_it_with_nothing_proved(
     migrated: dict[str, str],
     capsys: pytest.CaptureFixture[str],
@@ -319,7 +319,7 @@ def test_a_damaged_file_asks_for_no_repair(migrated: dict[str, str], capsys: pyt
     assert run(migrated, scope=Scope(quick=True)) == 4
     out = capsys.readouterr().out
     assert "--repair" not in out
-    assert out.splitlines()[-1] == "next: move away each file named so, run migrate, and verify again"
+    assert out.splitlines()[-1] == "next: move away each file named above, run migrate, and verify again"
 
 
 def test_a_reader_that_goes_away_is_no_failure(workplace: Workplace, migrated: dict[str, str]) -> None:

@@ -1,0 +1,105 @@
+"""What the command reports: lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from etl.core.model import RowidRange
+from etl.runtime import log
+from etl.sqlite.adbc import sqlite_version
+from etl.verify.differences import Result, counted
+from etl.verify.scope import Scope
+
+DIFFERENT = 4
+"""The exit code where source and shards differ."""
+_WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a verification, and of a repair."""
+
+    first: Result
+    last: Result
+    """The first result, or the result of the comparison after the repair."""
+    repaired: frozenset[RowidRange] | None
+    scope: Scope
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    """Doubts about the comparison that are no differences."""
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.last.differences.is_equal else DIFFERENT
+
+    @property
+    def file_check(self) -> str | None:
+        """The check that each file passed or failed, and SQLite's version; None where the scope left it out."""
+        name = "quick_check" if self.scope.quick else "integrity_check"
+        return f"{name} of SQLite {sqlite_version()}" if self.scope.is_everything else None
+
+    def as_json(self) -> dict[str, Any]:
+        """docs/operations.md explains the fields."""
+        first, scope = self.first, self.scope
+        found = first.differences
+        return {
+            "outcome": "different" if self.exit_code else "equal",
+            "exit_code": self.exit_code,
+            "finished_at": log.now().isoformat(timespec="milliseconds"),
+            "seconds": round(self.seconds, 1),
+            "source_rows": first.source_rows,
+            "shard_rows": first.shard_rows,
+            "shards": first.shards,
+            "windows": len(first.compared),
+            "newer_rows": first.newer_rows,
+            "scope": {
+                "quick": scope.quick,
+                "shards": sorted(scope.shards) if scope.shards is not None else None,
+                "since": scope.since,
+                "sample_percent": scope.percent,
+            },
+            "file_check": self.file_check,
+            "warnings": list(self.warnings),
+            "differences": self.last.differences.counts(),
+            **self.last.differences.as_json(),
+            "repair": None
+            if self.repaired is None
+            else {"windows": len(self.repaired), "found": found.counts(), **found.as_json()},
+        }
+
+    def lines(self) -> list[str]:
+        first, last = self.first, self.last
+        lines = []
+        if self.repaired is not None:
+            lines += ["found:", *(f"  {line}" for line in first.differences.lines())]
+            lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]
+        rate = first.source_rows / max(self.seconds, 1e-9)
+        compared = (
+            f"{counted(first.source_rows, 'row')} in {counted(first.shards, 'shard')}, "
+            f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
+        )
+        lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")
+        lines += [f"  {line}" for line in last.differences.lines()]
+        if self.file_check:
+            lines.append(f"  files: {self.file_check}")
+        if not self.scope.is_everything:
+            lines.append("limited by --since or --sample: other windows, and the files as a whole, were not checked")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if first.newer_rows:
+            lines.append(
+                f"newer than the shards: {counted(first.newer_rows, 'row')} of the source; run migrate to load"
+            )
+        kinds = last.differences.counts().keys()
+        if self.repaired is None and kinds - {"file"} and not self.warnings:
+            lines.append("next: python -m etl.verify --repair")
+        if "file" in kinds:
+            lines.append("next: move away each file named above, run migrate, and verify again")
+        return [
+            part
+            for line in lines
+            for part in textwrap.wrap(
+                line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+        ]
