@@ -1,4 +1,4 @@
-"""Shards are written by one version of SQLite and read by an application's other one: what differs is warned of."""
+"""Warnings of what an application with another version of SQLite reads differently in the shards."""
 
 import re
 import sqlite3

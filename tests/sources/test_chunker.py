@@ -1,4 +1,4 @@
-"""What a run reads next: few connections however small its windows, the right column however alike two names are."""
+"""Read tasks: few connections however small the windows, little memory however large the rows."""
 
 import sqlite3
 from contextlib import closing
@@ -76,9 +76,7 @@ def test_a_manifest_that_cannot_be_written_ends_the_run(
     assert differences(workplace.environ()) == []
 
 
-def test_the_heaviest_stretch_of_a_sample_decides_how_much_is_read(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stretch_of_large_rows_is_read_in_small_parts(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, note TEXT)",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 260000) INSERT INTO clients "
