@@ -90,7 +90,7 @@ def row_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, rows: 
 def stretch_bytes(
     table: Table, read_types: ReadTypes, whole: RowidRange, *, window: int, step: int, overhead: int
 ) -> str:
-    """The last rowid of each stretch of `whole`, ascending, and the bytes of its rows, `overhead` for each row included.
+    """The last rowid of each stretch of `whole`, ascending, and the bytes of its rows with `overhead` for each.
 
     A stretch has `step` rowids, but none crosses the end of a window of `window` rowids.
     """

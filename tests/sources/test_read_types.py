@@ -123,7 +123,7 @@ def test_each_result_column_belongs_to_its_column() -> None:
 
 
 def wide(place: Workplace, columns: int, *rows: str) -> list[str]:
-    """A table of that many columns beside its key; a row's cell is the same in all of them."""
+    """A table of that many columns besides its key; a row's cell is the same in all of them."""
     names = [f"c{number}" for number in range(columns)]
     place.script(f"CREATE TABLE clients (k, {', '.join(names)})")
     for key, cell in enumerate(rows):
