@@ -1,4 +1,4 @@
-"""What a run asked connectorx, and what came."""
+"""What a run asked connectorx, and what it got."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,12 @@ import pytest
 
 
 class Reads:
-    """Stands before connectorx and keeps what was asked and what came."""
+    """Takes the place of `connectorx.read_sql`; keeps what was asked, and what came."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tables: list[pa.Table] = []
         self.queries: list[int] = []
-        """Of the reads of cells: how many queries each had."""
+        """How many queries each read of cells had."""
         self._read_sql: Any = connectorx.read_sql
         monkeypatch.setattr(connectorx, "read_sql", self)
 
@@ -26,5 +26,5 @@ class Reads:
         return table
 
     def rows(self, *, of_cells: bool) -> int:
-        """Rows of cells; or what was asked before a read: samples, and rows that are weighed."""
+        """Rows of cells; or of what is asked before a read: samples, and sizes of rows."""
         return sum(table.num_rows for table in self.tables if ("c0" in table.column_names) is of_cells)

@@ -1,4 +1,4 @@
-"""Errors that end a run: each is one line for the operator and one exit code."""
+"""Errors that end a command: one line for the operator, and an exit code."""
 
 
 class EtlError(Exception):
@@ -7,12 +7,12 @@ class EtlError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The arguments, each in one line: what is not printable in a name or path is escaped, as in a repr."""
+        """The arguments, a line each; characters that cannot be printed are escaped, as in a repr."""
         return "\n".join("".join(map(_printable, str(line))) for line in self.args)
 
 
 class Refused(EtlError):
-    """Settings, source or shards rule the run out; no shard has been touched: exit code 2."""
+    """The run is not possible with these settings, source or shards; no shard was touched: exit code 2."""
 
     exit_code = 2
 

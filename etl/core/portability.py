@@ -1,7 +1,7 @@
-"""What an application's older SQLite sees otherwise than the SQLite that writes the shards: what to warn of.
+"""Warnings of what an application's older SQLite reads differently from the SQLite that writes the shards.
 
-SQLite 3.52 and later write a real as text with 17 significant digits, earlier versions with 15. An index that holds
-such text, built by one, is wrong for the other: it does not find rows that are there.
+SQLite 3.52 and later write a real as text with 17 significant digits, earlier versions with 15. An index of such text
+that one version has built is wrong for the other: it does not find some rows.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from etl.core.model import MAX_ROWID, Affinity, Column, Index, Table, folded
 
 
 def warnings(table: Table, indexed: Mapping[str, Sequence[str | None]], indexes: Iterable[Index]) -> Iterator[str]:
-    """Each warning as a sentence; `indexed` has each index of a shard and its columns, None for an expression."""
+    """The warnings, a sentence each; `indexed` maps each index of a shard to its columns, None for an expression."""
     names = _on_text_of_reals(table, indexed, {index.name: index.sql for index in indexes})
     if names:
         yield (
             f"indexes that may hold text made of reals: {', '.join(names)}; SQLite before 3.52 writes fewer digits and "
             "may not find rows by them: REINDEX with the application's SQLite"
         )
-    added = [column.name for column in table.columns if _reads_otherwise(column)]
+    added = [column.name for column in table.columns if _reads_differently(column)]
     if added:
         yield (
             f"columns whose default SQLite 3.40 and 3.50 read as different types: {', '.join(added)}; the shards have "
@@ -29,7 +29,7 @@ def warnings(table: Table, indexed: Mapping[str, Sequence[str | None]], indexes:
 
 
 def _on_text_of_reals(table: Table, indexed: Mapping[str, Sequence[str | None]], texts: Mapping[str, str]) -> list[str]:
-    """The indexes that compute something of a column that may have reals: by expression, WHERE or generated column."""
+    """The indexes that use a column that may have reals in an expression, WHERE or generated column."""
     reals = {folded(column.name) for column in table.columns if not column.generated and _may_have_reals(column)}
     if not reals:
         return []
@@ -45,7 +45,7 @@ def _on_text_of_reals(table: Table, indexed: Mapping[str, Sequence[str | None]],
 
 
 def _may_have_reals(column: Column) -> bool:
-    """By declared type or by the sample; a NUMERIC column without a sampled cell may have anything."""
+    """By declared type or by the sample; a NUMERIC column without sampled cells may have reals."""
     return (
         column.affinity is Affinity.REAL
         or "real" in column.storage_classes
@@ -54,12 +54,12 @@ def _may_have_reals(column: Column) -> bool:
 
 
 def _mentions(text: str, names: Iterable[str]) -> bool:
-    """Whether one of the names stands in SQL text, both folded: too often rather than too rarely."""
+    """Whether one of the names is in SQL text, both folded. It may say yes too often, never too rarely."""
     plain = text.replace('""', '"').replace("``", "`")  # a quote within a quoted name is doubled
     return any(re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", plain) for name in names)
 
 
-def _reads_otherwise(column: Column) -> bool:
+def _reads_differently(column: Column) -> bool:
     """Whether versions differ on the default in rows that are older than the column (found by experiment)."""
     default = "" if column.default is None else folded(column.default).replace(" ", "")
     if column.affinity is Affinity.TEXT:

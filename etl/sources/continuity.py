@@ -1,12 +1,13 @@
-"""Whether the rows that many range reads bring follow each other without a gap: each read is held to the tree.
+"""Checks that range reads lose no row at their edges.
 
-In a sound file ranges that adjoin bring every row. In a damaged one a wrong key inside the B-tree sends the search for
-a range's beginning astray, or ends a range early, and rows between two reads are skipped without an error. So at both
-edges of each read the last row before the edge, and the very next row, must be what the tree says.
+In a sound file, ranges that adjoin bring every row. In a damaged one, a wrong key inside the B-tree can lead the search
+for a range's beginning to the wrong place, or end a range early: rows between two reads are skipped without an error.
+So each read also asks the B-tree for the last row before each of its two edges, and for the next row after that. The
+rows that came must begin and end there.
 
-A read and what the tree says of its edges are one statement, so one snapshot: a program that writes meanwhile changes
-neither without the other. Rows of two reads are never compared. In a damaged file that nobody writes to, two reads
-that adjoin ask the same of their common edge, so what each is held to, they are held to together.
+A read and these four rowids are one statement, so they see one snapshot, whatever another program writes. Rows of two
+reads are never compared. In a file that nobody writes to, two reads that adjoin get the same answer at their common
+edge, so no row is lost between them either.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from etl.sources import sql
 
 
 def rows_of(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange]) -> list[pa.RecordBatch] | None:
-    """The batches without the leading rows of `sql.read`, or None where a partition's rows are not those of the tree.
+    """The record batches without the leading rows of `sql.read`, or None if rows are missing or out of order.
 
-    Each batch is of one query. The rows of one that is given are ascending, and of one partition.
+    Each record batch is of one query. One that is returned has ascending rowids of one partition.
     """
     unseen = {sql.sentinel_rowid(partition): partition for partition in partitions}
     edges: dict[RowidRange, list[int]] = {}
@@ -51,7 +52,7 @@ def rows_of(batches: Iterable[pa.RecordBatch], partitions: Sequence[RowidRange])
 
 
 def _fits(partition: RowidRange, edges: Sequence[int], ends: Sequence[tuple[int, int]]) -> bool:
-    """Whether a partition's first and last rows are those of the tree, by the rowids that `sql.read` tells."""
+    """Whether a partition's first and last rows are those that the B-tree has at its edges."""
     none = sql.sentinel_rowid(partition)
     before_start, before_end, after_start, after_end = edges
     first = min((first for first, _ in ends), default=none)

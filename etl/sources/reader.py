@@ -59,8 +59,8 @@ class Source:
         while True:
             if read_types.width > connectorx.MAX_RESULT_COLUMNS:
                 raise self._error(
-                    f"carrying every cell as it is takes {read_types.width} result columns (one for the rowid, four "
-                    f"for each column of mixed storage classes), and SQLite gives {connectorx.MAX_RESULT_COLUMNS}; "
+                    f"reading every cell exactly takes {read_types.width} result columns (one for the rowid, four "
+                    f"for each column of mixed storage classes), and SQLite allows {connectorx.MAX_RESULT_COLUMNS}; "
                     "split the table"
                 )
             if read_types.width > limits.WIDE_READ_COLUMNS:
@@ -112,8 +112,8 @@ class Source:
         batches = continuity.rows_of(arrow.to_batches(), partitions)
         if batches is None:
             raise self._error(
-                f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: the rows there do not follow each "
-                "other as a sound file's do; PRAGMA integrity_check tells more; restore the file, and run again"
+                f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: expected every row, in order, "
+                "found a gap: the file is damaged; PRAGMA integrity_check tells more; restore the file, and run again"
             )
         return batches
 

@@ -1,8 +1,4 @@
-"""What the source table looks like: one look through the standard library's SQLite, closed before anything else opens.
-
-The process holds three copies of SQLite (this one, connectorx's and ADBC's), and POSIX file locks belong to a process:
-a copy that closes a file drops the locks of the others. So the source is looked at here once, then read by connectorx.
-"""
+"""The source table's schema, read through the standard library's SQLite, closed before connectorx opens the file."""
 
 from __future__ import annotations
 
@@ -23,8 +19,8 @@ _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 def inspect(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange | None]:
     """The table and the range of its rowids now (None while it has no rows).
 
-    Raises Refused where there is no such file, table or key column, or where the table is of a kind that has no
-    rowid to go by; EtlError where SQLite cannot read it now.
+    Raises Refused if there is no such file, table or key column, or if the table has no usable rowid; EtlError if
+    SQLite cannot read it now.
     """
     with stdlib.source(path) as database:
         table = _table(database, path, table_name, key_name)
@@ -32,7 +28,7 @@ def inspect(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRan
 
 
 def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNTED_ROWS) -> int:
-    """How many rows stand above the rowid (None: in all). Beyond `most` it is rowids, an upper bound, not rows.
+    """How many rows are above the rowid (None: in all). From `most` on it counts rowids instead, an upper bound.
 
     Raises as `stdlib.source` does.
     """
@@ -131,7 +127,7 @@ def affinity(declared: str, *, strict: bool) -> Affinity:
 
 
 def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]) -> dict[str, frozenset[str]]:
-    """What `typeof` gives for each column in the table's first rows."""
+    """The storage classes of each column in the table's first rows."""
     classes: dict[str, frozenset[str]] = {}
     for name in names:
         rows = database.execute(
@@ -145,7 +141,7 @@ def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]
 def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[object, ...]]) -> str | None:
     """The INTEGER PRIMARY KEY column, if the table has one.
 
-    `INTEGER PRIMARY KEY DESC` is no alias of the rowid, by an old bug that SQLite keeps; then the key has an index.
+    By an old bug that SQLite keeps, `INTEGER PRIMARY KEY DESC` is no alias of the rowid; the key has an index then.
     """
     primary = [(str(row[1]), str(row[2])) for row in rows if row[5]]
     has_index = any(row[3] == "pk" for row in database.execute(f"PRAGMA main.index_list({quoted})"))
@@ -155,7 +151,7 @@ def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[ob
 
 
 def _rowids(database: sqlite3.Connection, path: Path, table: Table) -> RowidRange | None:
-    """The least and the greatest rowid: at the tree's edges, where a search must find them, and nothing beyond."""
+    """The least and the greatest rowid. In a sound file a search finds both, and nothing beyond them."""
     rowid, name = sql.rowid_of(table), sql.named(table)
     searched = f"EXISTS (SELECT 1 FROM {name} NOT INDEXED WHERE {rowid}"
     found = f"{searched} = ends.first) AND {searched} = ends.last)"

@@ -79,7 +79,7 @@ def _edges(table: Table, partition: RowidRange) -> tuple[str, str, str]:
 
 
 def row_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, rows: int) -> str:
-    """The first `rows` rows of the window: rowid and bytes of cells, in rowid order, after one row of zeroes."""
+    """Rowid and bytes of texts and blobs of the first `rows` rows, in rowid order, after a row of zeroes."""
     return (
         "SELECT 0 AS rowid, 0 AS bytes UNION ALL SELECT * FROM ("
         f"SELECT {rowid_of(table)}, {_bytes_of_row(table, read_types)} "
@@ -90,9 +90,9 @@ def row_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, rows: 
 def stretch_bytes(
     table: Table, read_types: ReadTypes, whole: RowidRange, *, window: int, step: int, overhead: int
 ) -> str:
-    """The last rowid of each stretch of `whole`, ascending, and bytes of its rows; each row counts `overhead` more.
+    """The last rowid of each stretch of `whole`, ascending, and the bytes of its rows with `overhead` for each.
 
-    A stretch has `step` rowids; the last one of every `window` rowids has what is left of them.
+    A stretch has `step` rowids, but none crosses the end of a window of `window` rowids.
     """
     begun = f"(stretch.r - ({whole.first_rowid})) % {window}"
     first_of_next = f"stretch.r + min({step}, {window} - {begun})"
@@ -116,7 +116,7 @@ def sample_bytes(table: Table, read_types: ReadTypes, window: RowidRange, *, ste
 
 
 def misfits(table: Table, read_types: ReadTypes, partition: RowidRange) -> str:
-    """For each carried column, 1 where the partition has a cell of a class that its read type cannot carry, else 0."""
+    """For each carried column, 1 if the partition has a cell that its read type cannot carry, else 0."""
     flags = [
         f"ifnull(max(typeof({cell_of(column.name)}) NOT IN ({_CLASSES[read_type]})), 0) AS c{position}"
         if read_type in _CLASSES
@@ -127,7 +127,7 @@ def misfits(table: Table, read_types: ReadTypes, partition: RowidRange) -> str:
 
 
 def boundaries(table: Table, piece: RowidRange, *, rows: int) -> str:
-    """The rowid of every `rows`-th row of the piece: where it can be cut into parts of so many rows."""
+    """The rowid of every `rows`-th row of the piece, to cut it into parts of that many rows."""
     rowid = rowid_of(table)
     step = f"ORDER BY {rowid} LIMIT 1 OFFSET {rows - 1}"
     of_table = f"SELECT {rowid} FROM {named(table)} NOT INDEXED WHERE {rowid}"
@@ -139,7 +139,7 @@ def boundaries(table: Table, piece: RowidRange, *, rows: int) -> str:
 
 
 def count(table: Table, piece: RowidRange) -> str:
-    """How many rows there are in the piece."""
+    """How many rows the piece has."""
     return f"SELECT count(*) AS rows {rows_of(table, piece)}"
 
 
@@ -157,12 +157,12 @@ def _bytes_of_cell(cell: str, read_type: ReadType) -> str:
     size = f"ifnull(octet_length({cell}), 0)"
     if read_type is not ReadType.VARIANT:
         return size
-    # Of a number it would make a text first, which takes ten times as long.
+    # octet_length of a number makes a text of it first, which takes ten times as long.
     return f"CASE typeof({cell}) WHEN 'integer' THEN 0 WHEN 'real' THEN 0 ELSE {size} END"
 
 
 def _sum(terms: Sequence[str]) -> str:
-    """A balanced sum: SQLite's expressions may be only 1,000 deep, its tables 2,000 columns wide."""
+    """A balanced sum: an expression may be only 1,000 deep, and a table has up to 2,000 columns."""
     if len(terms) == 1:
         return terms[0]
     half = len(terms) // 2
@@ -180,7 +180,7 @@ def sample(table: Table, names: list[str], piece: RowidRange, *, rows: int) -> s
 
 
 def column_bytes(table: Table, first: int, last: int, *, rows: int) -> str:
-    """The mean bytes of each column's cells, over that many rows from `first` up and as many from `last` down."""
+    """The mean bytes of each column's cells, over `rows` rows from `first` up and as many from `last` down."""
     rowid = rowid_of(table)
     named_cells = ", ".join(f"{cell_of(column.name)} AS c{i}" for i, column in enumerate(table.columns))
     source = f"SELECT {named_cells} FROM {named(table)} NOT INDEXED WHERE {rowid}"
@@ -195,14 +195,14 @@ def column_bytes(table: Table, first: int, last: int, *, rows: int) -> str:
 
 
 def reach(table: Table, piece: RowidRange, *, rows: int) -> str:
-    """How many rows the range has, up to `rows`, and the last of their rowids."""
+    """How many rows the range has, up to `rows`, and the last rowid of those."""
     rowid = rowid_of(table)
     some = f"SELECT {rowid} AS r {rows_of(table, piece)} ORDER BY {rowid} LIMIT {rows}"
     return f"SELECT count(*), max(found.r) FROM ({some}) AS found"
 
 
 def some_above(table: Table, rowid: int | None, *, most: int) -> str:
-    """How many rows stand above the rowid (None: in all), up to `most`."""
+    """How many rows are above the rowid (None: in all), up to `most`."""
     return f"SELECT count(*) FROM (SELECT 1 {_above(table, rowid)} LIMIT {most})"
 
 

@@ -1,7 +1,6 @@
 """A connection to one shard file through ADBC: statements, PRAGMAs, and errors that name the file.
 
-In this process a shard belongs to ADBC's SQLite alone, one thread at a time, and is closed before anything else
-reads it.
+While a shard is open here, no other copy of SQLite in this process may open it, and only one thread may use it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ BUSY_TIMEOUT_MS = 5_000
 
 
 class Connection:
-    """One open shard file; creates the file where there is none."""
+    """One open shard file; creates the file if there is none."""
 
     def __init__(self, path: Path, *, cache_kib: int, uri: str | None = None) -> None:
-        """Opens `uri` where one is given, which names the file in SQLite's own way."""
+        """Opens `uri`, SQLite's own form of a file's name, if it is given."""
         self.path = path
         with self._errors("open"):
             # Autocommit, and BEGIN by hand: the driver's own transactions cannot be IMMEDIATE.
@@ -37,9 +36,7 @@ class Connection:
             self.pragma("cache_size", -cache_kib)
             self.pragma("synchronous", "FULL")
             self.pragma("foreign_keys", "OFF")  # a referenced table stays in the source
-            self.pragma(
-                "ignore_check_constraints", "ON"
-            )  # a row that the source holds arrives, whatever its CHECK says
+            self.pragma("ignore_check_constraints", "ON")  # the source may have rows that break its own CHECK
         except BaseException:
             self.close()
             raise
@@ -57,7 +54,7 @@ class Connection:
             return self._cursor.fetch_arrow_table()
 
     def executemany(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
-        """Runs the statement for each row of an Arrow table, straight from its buffers, outside the GIL."""
+        """Runs the statement for each row of an Arrow table, from its buffers and without the GIL."""
         with self._errors("INSERT"):
             cursor = self._cursors.get(statement)
             if cursor is None:  # a cursor keeps its last statement prepared
@@ -66,25 +63,25 @@ class Connection:
 
     def changes(self) -> int:
         """How many rows this connection has inserted, updated and deleted so far; triggers' changes count too."""
-        # The driver's own row count is the number of rows handed over, whatever became of them.
+        # The driver's own row count is the number of rows it was given, not of those inserted.
         return int(self.execute("SELECT total_changes()")[0][0])
 
     def pragma(self, name: str, value: int | str | None = None) -> Any:
-        """Sets a PRAGMA, or asks it; what it answers, if anything."""
+        """Sets a PRAGMA, or reads it; returns its value, if there is one."""
         rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
         return rows[0][0] if rows else None
 
     def replace_ddl(self, table: Table, ddl: str) -> None:
-        """Goes by another CREATE text of the table, within a transaction that does not commit it.
+        """Replaces the table's CREATE text, in a transaction that must set it back before it commits.
 
-        SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK alone.
+        SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK only.
         """
         self.pragma("writable_schema", "ON")
         self.execute(sql.replace_ddl(table, ddl))
         self.pragma("writable_schema", "RESET")  # reads the schema again, as this transaction has it
 
     def close(self) -> None:
-        """Closes cursors, then the connection; an open transaction is rolled back."""
+        """Closes cursors, then the connection, which rolls back an open transaction."""
         for cursor in (*self._cursors.values(), self._cursor):
             cursor.close()
         self._connection.close()
@@ -106,7 +103,7 @@ def sqlite_version() -> str:
 
 
 class _Errors:
-    """FileLock a driver's error into one line with the file; SQLite's messages hold names, never values."""
+    """FileLock a driver's error into one line with the file; SQLite's messages have names in them, never values."""
 
     def __init__(self, path: Path, doing: str) -> None:
         self._path = path
@@ -121,28 +118,28 @@ class _Errors:
 
 
 class ShardError(EtlError):
-    """A shard file could not be read or written; caught where a file that is no database at all is expected."""
+    """A shard file could not be read or written. Callers that expect files of other kinds catch it."""
 
 
 _NEXT_STEPS = {
     "database or disk is full": "free some disk space and run again",
-    "disk I/O error": "look at the disk and the kernel's log, and run again",
+    "disk I/O error": "check the disk and the kernel's log, and run again",
     "is locked": "close the program that holds it and run again",
     "database disk image is malformed": "move the file away; the next run rebuilds this shard",
     "file is not a database": "move the file away; the next run rebuilds this shard",
     "attempt to write a readonly database": "make the file and its directory writable and run again",
     "UNIQUE constraint failed": (
-        "a row of the shard is in the way that the source has no longer or has otherwise; run python -m etl.verify "
+        "the shard has a row that the source no longer has, or has with other values; run python -m etl.verify "
         "--repair without --since and --sample, then run again"
     ),
     "unable to open database file": "make the file and its directory writable and run again",
     "failed to open": "make the file and its directory writable and run again",
 }
-"""By SQLite's own phrases (sqlite3ErrStr in its main.c): a single word may as well be part of a name."""
+"""By SQLite's own phrases (sqlite3ErrStr in main.c); a single word could be part of a name."""
 
 
 def _next_step(reason: str) -> str:
     for phrase, step in _NEXT_STEPS.items():
         if phrase in reason:
             return step
-    return "mend the cause and run again; the shard is as its last commit left it"
+    return "fix the cause and run again; the shard is as its last commit left it"

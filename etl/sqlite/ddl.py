@@ -1,4 +1,4 @@
-"""A CREATE TABLE text without its NOT NULL constraints, under which a row that breaks one can still be written."""
+"""A CREATE TABLE text without its NOT NULL constraints, so that a row that breaks one can be written."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PIECE = re.compile(
     re.DOTALL,
 )
 _COLUMNS = 1
-"""The depth of brackets at which constraints stand; expressions are deeper."""
+"""The depth of brackets at which columns and their constraints are; expressions are deeper."""
 
 
 def without_not_null(ddl: str) -> str:
-    """The text with NULL in the place of each NOT NULL constraint, which SQLite takes for no constraint at all."""
+    """The text with NULL instead of NOT NULL, which is no constraint to SQLite."""
     pieces: list[str] = _PIECE.findall(ddl)
     depth, last_word = 0, 0
     for i, piece in enumerate(pieces):

@@ -31,17 +31,17 @@ def literal(text: str) -> str:
 
 
 def named(table: Table) -> str:
-    """The table, under the alias that `cell_of` and `rowid_of` use; with its schema, it is never one of WITH."""
+    """The table under the alias `t`, with its schema, so that it is never taken for a WITH clause."""
     return f"main.{quote(table.name)} AS t"
 
 
 def cell_of(column: str) -> str:
-    """A column of the table that `named` names."""
+    """A column of the table in `named`."""
     return f"t.{quote(column)}"
 
 
 def rowid_of(table: Table) -> str:
-    """The rowid of the table that `named` names."""
+    """The rowid of the table in `named`."""
     return cell_of(table.rowid_name)
 
 
@@ -66,7 +66,7 @@ def rows_of(table: Table, piece: RowidRange) -> str:
 
 
 def ends(table: Table) -> str:
-    """The least and the greatest rowid, null in a table without rows."""
+    """The least and the greatest rowid, null in a table without rows. Each subquery is a search, not a scan."""
     rowid, name = rowid_of(table), named(table)
     return f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})"
 
@@ -90,7 +90,7 @@ def rowid_from(table: Table, first: int) -> str:
 
 
 def cells(table: Table, rowid: int) -> str:
-    """One row's written cells; text as its bytes in the file's encoding, valid or not."""
+    """One row's written cells; text as bytes in the file's encoding, valid or not."""
     columns = [cell_of(column.name) for column in table.written]
     exact = [f"CASE typeof({cell}) WHEN 'text' THEN CAST({cell} AS BLOB) ELSE {cell} END" for cell in columns]
     where = f"NOT INDEXED WHERE {rowid_of(table)} = {rowid}"
@@ -101,22 +101,22 @@ def cells(table: Table, rowid: int) -> str:
 
 
 def insert(table: Table, read_types: ReadTypes) -> str:
-    """One row into a shard: parameters are the rowid, then each written column's cells in its lane's order.
+    """One row into a shard: parameters are the rowid, then each written column's cells.
 
-    OR ABORT overrides the table's own ON CONFLICT clauses: IGNORE and REPLACE would lose rows without an error.
+    OR ABORT overrides the table's own ON CONFLICT clauses: IGNORE and REPLACE would lose rows silently.
     """
     names = [quote(table.rowid_name)]
     values = ["?1"]
     parameter = 2
     for column, columns in read_types.written(table):
         names.append(quote(column.name))
-        values.append(_cell(parameter, exact=len(columns) > 1))
+        values.append(_cell(parameter, is_variant=len(columns) > 1))
         parameter += len(columns)
     return f"INSERT OR ABORT INTO main.{quote(table.name)} ({', '.join(names)}) VALUES ({', '.join(values)})"
 
 
-def _cell(parameter: int, *, exact: bool) -> str:
-    if not exact:
+def _cell(parameter: int, *, is_variant: bool) -> str:
+    if not is_variant:
         return f"?{parameter}"
     tag, integer, real, data = (f"?{parameter + i}" for i in range(4))
     return (
@@ -132,7 +132,7 @@ def delete_rows(table: Table, piece: RowidRange) -> str:
 
 
 def unsequenced(table: Table) -> str:
-    """The greatest rowid, where it is above 0 and sqlite_sequence has no such number for the table; else no row."""
+    """The greatest rowid, if it is above 0 and sqlite_sequence has none or a lower one for the table; else no row."""
     sequence = f"SELECT q.seq FROM main.sqlite_sequence AS q WHERE q.name = {literal(table.name)}"
     return (
         f"SELECT g.last FROM (SELECT max({rowid_of(table)}) AS last FROM {named(table)}) AS g WHERE g.last > 0 "
@@ -141,7 +141,7 @@ def unsequenced(table: Table) -> str:
 
 
 def set_sequence(table: Table) -> tuple[str, str]:
-    """Sets sqlite_sequence by the rows that are there."""
+    """Sets sqlite_sequence to the greatest rowid in the table."""
     name, rowid = literal(table.name), rowid_of(table)
     return (
         f"DELETE FROM main.sqlite_sequence WHERE name = {name}",
@@ -154,7 +154,7 @@ def set_sequence(table: Table) -> tuple[str, str]:
 
 def indexed_columns(table: Table) -> str:
     """Each index of the table with each of its columns (NULL for an expression), in order."""
-    # With `temp.`, as the source may have a table `pragma_index_list`: these functions answer to any schema's name.
+    # `temp.`, because the source may have a table named `pragma_index_list`; the functions exist in any schema.
     return (
         f"SELECT list.name, info.name FROM temp.pragma_index_list({literal(table.name)}, 'main') AS list, "
         "temp.pragma_index_xinfo(list.name, 'main') AS info WHERE info.key ORDER BY list.seq, info.seqno"
@@ -162,20 +162,19 @@ def indexed_columns(table: Table) -> str:
 
 
 def replace_ddl(table: Table, ddl: str) -> str:
-    """Replaces the table's CREATE text in the file's schema, where that may be written."""
-    name, text = (part.replace("'", "''") for part in (table.name, ddl))
-    return f"UPDATE sqlite_schema SET sql = '{text}' WHERE type = 'table' AND name = '{name}'"
+    """Replaces the table's CREATE text in the file's schema; needs PRAGMA writable_schema."""
+    return f"UPDATE sqlite_schema SET sql = {literal(ddl)} WHERE type = 'table' AND name = {literal(table.name)}"
 
 
 def drop(index: Index) -> str:
-    """Drops an index of ours."""
+    """Drops an index that a shard was given."""
     return f"DROP INDEX IF EXISTS {quote(index.name)}"
 
 
 def indexes(table: Table, *, columns: Iterable[str], copied: bool) -> tuple[Index, ...]:
-    """The indexes of a finished shard: the source's own where `copied`, then one on each of `columns` that exists.
+    """The indexes of a finished shard: the source's own if `copied`, then one on each of `columns` that exists.
 
-    Where the source has an index of the name that ours would get, the source's stands.
+    If the source has an index of the same name, that one is kept.
     """
     planned = {folded(index.name): index for index in (table.indexes if copied else ())}
     existing = {folded(column.name): column.name for column in table.columns}

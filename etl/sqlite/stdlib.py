@@ -1,7 +1,7 @@
-"""Files opened through the standard library's SQLite: read-only, for a look, and closed before another copy opens them.
+"""Files opened through the standard library's SQLite: read-only, and closed before another copy opens them.
 
-The process holds three copies of SQLite (this one, connectorx's and ADBC's), and POSIX file locks belong to a process:
-a copy that closes a file drops the locks of the others.
+This process has three copies of SQLite (this one, connectorx's and ADBC's). POSIX file locks belong to a process: when
+one copy closes a file, it drops the locks that the others hold on it. So a file is open in one copy at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def read_only_uri(path: Path) -> str:
 
 @contextmanager
 def source(path: Path) -> Iterator[sqlite3.Connection]:
-    """The source for a look at it, not while another SQLite has it open; its errors become one line each.
+    """The source, open for reading while the block runs; not while another copy of SQLite has it open.
 
-    Raises Refused where there is no such file, or no sound database in it; EtlError where it cannot be read now.
+    Raises Refused if there is no such file, or no sound database in it; EtlError if it cannot be read now.
     """
     found = _what_is_at(path)
     if found:
@@ -38,7 +38,7 @@ def source(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(connect(path)) as database:
             yield database
     except sqlite3.OperationalError as error:
-        if str(error).startswith("Could not decode"):  # and goes on with the text
+        if str(error).startswith("Could not decode"):  # the message goes on with the text
             raise damaged(path, "a name that is no UTF-8") from None
         if str(error).startswith(_OF_THE_APPLICATION):
             raise Refused(
@@ -52,13 +52,13 @@ def source(path: Path) -> Iterator[sqlite3.Connection]:
     except UnicodeDecodeError:
         raise damaged(path, "a name that is no UTF-8") from None
     except sqlite3.DatabaseError as error:
-        if "malformed" in str(error):  # of a malformed schema SQLite quotes what may be a piece of any page
+        if "malformed" in str(error):  # SQLite quotes the malformed schema, which may be a part of any page
             raise damaged(path, str(error).partition(" (")[0]) from None
         raise Refused(f"SOURCE_DB={path}: expected an SQLite database, found none ({error}); check the path") from error
 
 
 def damaged(path: Path, found: str) -> Refused:
-    """The refusal of a source in which something is damaged."""
+    """The refusal of a damaged source."""
     return Refused(
         f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
         "restore the file, or save what .recover of the sqlite3 shell can"
@@ -67,7 +67,7 @@ def damaged(path: Path, found: str) -> Refused:
 
 @contextmanager
 def shard(path: Path) -> Iterator[sqlite3.Connection]:
-    """The shard, open for reading while the block runs; SQLite's errors become one line with the file."""
+    """The shard, open for reading while the block runs. Raises EtlError."""
     try:
         with closing(connect(path)) as database:
             yield database
@@ -88,13 +88,13 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _what_is_at(path: Path) -> str:
-    """What stands in a file's place; nothing where it is a file."""
+    """What is at the path instead of a file; empty if it is a file."""
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
         return "no file of that name"
     except OSError as error:
-        return f"none that can be looked at ({error.strerror})"
+        return f"one that cannot be opened ({error.strerror})"
     if stat.S_ISREG(kind):
         return ""
-    return "a directory" if stat.S_ISDIR(kind) else "something that is no regular file"
+    return "a directory" if stat.S_ISDIR(kind) else "a special file"

@@ -1,4 +1,4 @@
-"""Ranges cut into windows and partitions: evenly, in halves, by what rows weigh, and gathered into groups."""
+"""Ranges cut into windows and partitions: evenly, in halves, by the bytes of rows, and into groups."""
 
 from collections.abc import Sequence
 
@@ -72,16 +72,16 @@ def test_a_cut_by_size_keeps_to_its_bounds(
     )
     assert tiles(pieces, whole)
     for piece in pieces:
-        weights = [present[rowid] for rowid in rowids if piece.first_rowid <= rowid <= piece.last_rowid]
-        assert len(weights) <= most_rows
-        assert sum(weights) <= most_bytes or len(weights) == 1
-        assert weights or len(pieces) == 1
+        sizes = [present[rowid] for rowid in rowids if piece.first_rowid <= rowid <= piece.last_rowid]
+        assert len(sizes) <= most_rows
+        assert sum(sizes) <= most_bytes or len(sizes) == 1
+        assert sizes or len(pieces) == 1
     if not rowids:
         assert pieces == [whole]
 
 
 @pytest.mark.parametrize(
-    ("weights", "most_rows", "most_bytes", "rows"),
+    ("sizes", "most_rows", "most_bytes", "rows"),
     [
         ([1, 1, 1, 1], 9, 4, [4]),
         ([1, 1, 1, 1], 2, 9, [2, 2]),
@@ -92,11 +92,11 @@ def test_a_cut_by_size_keeps_to_its_bounds(
         ([2**40, 2**40], 9, 2**20, [1, 1]),
     ],
 )
-def test_a_cut_by_size_wastes_no_room(weights: list[int], most_rows: int, most_bytes: int, rows: list[int]) -> None:
+def test_a_cut_by_size_wastes_no_room(sizes: list[int], most_rows: int, most_bytes: int, rows: list[int]) -> None:
     pieces = ranges.cut_by_size(
-        RowidRange(1, len(weights)),
-        np.arange(1, len(weights) + 1),
-        np.array(weights),
+        RowidRange(1, len(sizes)),
+        np.arange(1, len(sizes) + 1),
+        np.array(sizes),
         most_rows=most_rows,
         most_bytes=most_bytes,
     )

@@ -1,4 +1,4 @@
-"""Shards are written by one version of SQLite and read by an application's other one: what differs is warned of."""
+"""Warnings of what an application with another version of SQLite reads differently in the shards."""
 
 import re
 import sqlite3
@@ -29,7 +29,7 @@ INDEXES = [
     ("(k) WHERE g > '0'", True),
     ("(g)", True),
     ("(k, g)", True),
-    ("(u)", True),  # what a generated column is computed from is not looked at
+    ("(u)", True),  # what a generated column is computed from is not examined
     ("(r)", False),
     ('(r, "a""b" DESC)', False),
     ("(lower(name))", False),
@@ -101,7 +101,7 @@ def test_a_table_without_computed_indexes_is_not_warned_of(
         ("c TEXT", "'0.5'", False),
     ],
 )
-def test_whether_a_column_may_have_reals_is_told_by_its_type_and_a_sample(
+def test_whether_a_column_may_have_reals_is_known_by_its_type_and_a_sample(
     *, workplace: Workplace, capfd: pytest.CaptureFixture[str], ddl: str, cell: str, is_warned_of: bool
 ) -> None:
     workplace.script(

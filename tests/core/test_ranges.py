@@ -32,7 +32,7 @@ def is_canonical(coverage: Coverage) -> bool:
 
 
 @pytest.mark.parametrize("ends", [(1, 0), (MIN_ROWID - 1, 0), (0, MAX_ROWID + 1)])
-def test_a_range_that_is_none_cannot_be_made(ends: tuple[int, int]) -> None:
+def test_an_empty_range_cannot_be_made(ends: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="not a closed range"):
         RowidRange(*ends)
 

@@ -1,4 +1,4 @@
-"""How much work a load makes, in numbers that no machine changes: a second scan, or a commit a window, fails here."""
+"""How much work a load makes, counted: a second scan of the source, or a commit for each window, fails here."""
 
 import math
 import os
@@ -58,7 +58,7 @@ def fill(place: Workplace, rows: int) -> None:
     place.script("CREATE TABLE clients (ID INTEGER PRIMARY KEY, k TEXT, n INTEGER)", SOURCE.format(rows=rows))
 
 
-def batches(environ: dict[str, str], rows: int) -> int:
+def read_tasks(environ: dict[str, str], rows: int) -> int:
     """Reads of a dense table of narrow rows: as many whole windows at a time as `budget` asks for."""
     given = settings.load(environ)
     window_rows = given.BATCH_SIZE * given.READERS
@@ -75,20 +75,20 @@ def test_a_dense_table_is_read_once_in_few_calls(
     workplace: Workplace, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(workplace, ROWS)
-    reads, most = Reads(monkeypatch), batches(environ, ROWS)
+    reads, most = Reads(monkeypatch), read_tasks(environ, ROWS)
     assert migrate(environ) == 0
     # A query a partition, with the reader's own leading rows.
     assert reads.rows(of_cells=True) == ROWS + sql.LEADING_ROWS * sum(reads.queries)
     assert len(reads.queries) == most
-    # Beside them one weighs the first batch, whose density nobody knows yet, and at most every second is sampled.
+    # Besides them, one measures the first task, whose density is not known yet, and at most every second task has one.
     assert len(reads.tables) <= most + 1 + math.ceil(most / 2)
-    # The first batch's rows with one sentinel; then a row for each thousand rowids, which are weighed together.
+    # The first task's rows with one sentinel; then a row for each thousand rowids, which are measured together.
     assert reads.rows(of_cells=False) <= limits.READ_TASK_ROWS + 1 + ROWS // 1_000 + most
 
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("num_shards", [2, 10])
-def test_a_shard_gets_one_insert_a_batch_and_one_commit_for_many(
+def test_a_shard_gets_one_insert_a_read_task_and_one_commit_for_many(
     workplace: Workplace, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, num_shards: int
 ) -> None:
     fill(workplace, ROWS)
@@ -120,7 +120,7 @@ def test_a_shard_gets_one_insert_a_batch_and_one_commit_for_many(
     for shard in shards:
         in_shard = sum(number for name, number in rows if name == shard)
         indexed_at_once = int(in_shard <= limits.INDEXED_AT_ONCE_ROWS)
-        assert count[shard, "rows"] <= batches(environ, ROWS)
+        assert count[shard, "rows"] <= read_tasks(environ, ROWS)
         assert count[shard, "BEGIN"] == count[shard, "COMMIT"] <= commits(in_shard) + indexed_at_once
         assert count[shard, "ledger"] == count[shard, "COMMIT"] - indexed_at_once  # all its lines in one statement
         assert count[shard, "identity"] == 1  # with the first rows
@@ -129,7 +129,7 @@ def test_a_shard_gets_one_insert_a_batch_and_one_commit_for_many(
 
 
 @pytest.mark.usefixtures("patient")
-def test_many_shards_are_each_opened_and_committed_once_for_many_batches(
+def test_many_shards_are_each_opened_and_committed_once_for_many_read_tasks(
     workplace: Workplace, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(workplace, 2_000)
@@ -192,7 +192,7 @@ def strace_works() -> bool:
     return subprocess.run([*STRACE, "-o", os.devnull, "true"], check=False, capture_output=True).returncode == 0
 
 
-def test_fsyncs_go_with_transactions_not_with_batches(workplace: Workplace, environ: dict[str, str]) -> None:
+def test_fsyncs_go_with_transactions_not_with_read_tasks(workplace: Workplace, environ: dict[str, str]) -> None:
     if not strace_works():
         pytest.skip("apt-get install strace: not here, or ptrace is not permitted (a container without CAP_SYS_PTRACE)")
     fill(workplace, ROWS)

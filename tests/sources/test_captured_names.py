@@ -1,4 +1,4 @@
-"""A table and its columns may have the names that stand in our own SQL: each name means what it means to the table."""
+"""A table and its columns may have the names that our SQL uses, and still mean the columns."""
 
 import ast
 import json
@@ -91,9 +91,7 @@ def test_the_aliases_in_our_sql_are_among_the_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["main", "temp", "c0", "sentinel", *ALIASES])
-def test_a_table_and_its_rowid_may_be_named_like_an_alias_of_ours(
-    workplace: Workplace, verify: Verifier, name: str
-) -> None:
+def test_a_table_and_its_rowid_may_have_the_name_of_an_alias(workplace: Workplace, verify: Verifier, name: str) -> None:
     environ, columns = table_of(workplace, name, [*ROWID_NAMES, *ALIASES], rowid=name)
     assert migrate(environ) == 0
     fill(workplace, name, columns, ROWS + 1)

@@ -1,4 +1,4 @@
-"""What a run reads next: few connections however small its windows, the right column however alike two names are."""
+"""Read tasks: few connections however small the windows, little memory however large the rows."""
 
 import sqlite3
 from contextlib import closing
@@ -34,13 +34,15 @@ def test_a_lost_shard_with_many_small_windows_is_rebuilt_in_few_reads(
     (workplace.shards / "clients_shard_01.db").unlink()
     reads = Reads(monkeypatch)
     assert migrate(environ) == 0
-    assert len(reads.tables) <= 4  # below zero and above: rows are weighed, then read
+    assert len(reads.tables) <= 4  # below zero and above: rows are measured, then read
     assert differences(environ) == []
     with closing(sqlite3.connect(workplace.shards / "clients_shard_01.db")) as shard:
         assert shard.execute("SELECT count(*), max(last_rowid - first_rowid) FROM _etl_windows").fetchone() == (301, 9)
 
 
-def test_the_key_is_told_from_a_column_that_differs_by_the_case_of_a_letter_beyond_ascii(workplace: Workplace) -> None:
+def test_the_key_is_not_mistaken_for_a_column_that_differs_by_the_case_of_a_letter_beyond_ascii(
+    workplace: Workplace,
+) -> None:
     workplace.script(
         'CREATE TABLE clients ("Я" TEXT, "я" TEXT)',
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) "
@@ -76,9 +78,7 @@ def test_a_manifest_that_cannot_be_written_ends_the_run(
     assert differences(workplace.environ()) == []
 
 
-def test_the_heaviest_stretch_of_a_sample_decides_how_much_is_read(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stretch_of_large_rows_is_read_in_small_parts(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, note TEXT)",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 260000) INSERT INTO clients "

@@ -1,4 +1,4 @@
-"""How cells travel: the lane a column starts in, when it widens, and tables too wide for their mixed cells."""
+"""How cells travel: the read type a column starts in, when it widens, and tables too wide for their mixed cells."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tests.workplace import Workplace, differences, error_line, migrate, shard_f
 
 SAMPLED = schema.SAMPLED_ROWS
 VARIANT = ReadType.VARIANT
-# Declared type, cells among the sampled rows, a cell after them, the lane at first, whether it widens.
+# Declared type, cells among the sampled rows, a cell after them, the read type at first, whether it widens.
 COLUMNS: list[tuple[str, Sequence[str], str, ReadType, bool]] = [
     ("INTEGER", ["1", "NULL"], "-9223372036854775807 - 1", ReadType.INTEGER, False),
     ("INTEGER", ["NULL"], "NULL", ReadType.INTEGER, False),
@@ -45,7 +45,7 @@ COLUMNS: list[tuple[str, Sequence[str], str, ReadType, bool]] = [
     ("", ["1"], "2", ReadType.INTEGER, False),
     ("", ["1"], "2.0", ReadType.INTEGER, True),
     ("", ["1", "'text'"], "x'00'", VARIANT, False),
-    ("", ["0.5"], "1", VARIANT, False),  # a float lane would turn the integer into a real in silence
+    ("", ["0.5"], "1", VARIANT, False),  # read as REAL, the integer would silently become a real
     ("NUMERIC", ["5", "5.25"], "'text'", VARIANT, False),
     ("DECIMAL(10,2)", ["5"], "5.25", ReadType.INTEGER, True),
     ("DECIMAL(10,2)", ["NULL"], "5", ReadType.INTEGER, False),
@@ -81,7 +81,7 @@ def widened(frame: pl.DataFrame) -> set[str]:
 
 
 @pytest.mark.parametrize(("declared", "cells", "late", "read_type", "widens"), COLUMNS)
-def test_a_column_starts_in_its_read_type_and_widens_when_a_cell_asks_for_it(
+def test_a_column_starts_in_its_read_type_and_widens_when_a_cell_does_not_fit(
     *, workplace: Workplace, declared: str, cells: Sequence[str], late: str, read_type: ReadType, widens: bool
 ) -> None:
     fill(workplace, declared, cells, late)
@@ -93,7 +93,7 @@ def test_a_column_starts_in_its_read_type_and_widens_when_a_cell_asks_for_it(
 
 
 @pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
-def test_text_of_a_utf16_source_goes_exact_from_the_start(workplace: Workplace, encoding: str) -> None:
+def test_text_of_a_utf16_source_is_a_variant_from_the_start(workplace: Workplace, encoding: str) -> None:
     fill(workplace, "TEXT", ["'a'"], "x'00'", encoding)
     assert read_type_of_c(workplace) is VARIANT
     environ = workplace.environ()
@@ -123,7 +123,7 @@ def test_each_result_column_belongs_to_its_column() -> None:
 
 
 def wide(place: Workplace, columns: int, *rows: str) -> list[str]:
-    """A table of that many columns beside its key; a row's cell is the same in all of them."""
+    """A table of that many columns besides its key; a row's cell is the same in all of them."""
     names = [f"c{number}" for number in range(columns)]
     place.script(f"CREATE TABLE clients (k, {', '.join(names)})")
     for key, cell in enumerate(rows):

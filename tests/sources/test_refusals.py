@@ -1,4 +1,4 @@
-"""Sources and directories that rule a run out, beyond those of test_sources.py: said before anything is written."""
+"""More sources and directories that are refused before anything is written (see test_schema)."""
 
 import sqlite3
 from contextlib import closing
@@ -11,9 +11,7 @@ from etl.core.model import Index
 from tests.workplace import Workplace, differences, migrate
 
 
-def test_a_collation_of_the_applications_own_is_refused(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_collation_of_the_application_is_refused(workplace: Workplace, capfd: pytest.CaptureFixture[str]) -> None:
     with closing(sqlite3.connect(workplace.source)) as database, database:
         database.create_collation("mine", lambda left, right: (left > right) - (left < right))
         database.execute("CREATE TABLE clients (k TEXT COLLATE mine)")
@@ -41,7 +39,7 @@ def test_two_tables_share_a_directory_and_keep_their_manifests(workplace: Workpl
     assert rows.rows() == [("clients", 300), ("goods", 3)]
 
 
-def test_names_that_our_own_sql_uses_are_the_sources_to_use(workplace: Workplace) -> None:
+def test_a_source_may_use_the_names_in_our_sql(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE grid (k TEXT, r TEXT, source TEXT, bytes TEXT)",
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
