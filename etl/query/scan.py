@@ -29,9 +29,9 @@ from etl.query import columns, splits, sql
 from etl.query.columns import View
 from etl.query.predicate import Operand, to_sql
 from etl.query.splits import Stride
-from etl.shards import shard_set
+from etl.shards import found_set
+from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
-from etl.shards.shard_set import ShardSet
 from etl.sources import schema
 from etl.sqlite import stdlib
 from etl.sqlite.file_lock import Turns
@@ -69,7 +69,7 @@ def scan_shards(
     you collect from it in the same process (`etl.sqlite.file_lock` says why).
     """
     with _TURNS.look():
-        found = shard_set.find(Path(shard_dir), table)
+        found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
             chosen = [shard for shard in chosen if shard == found.shard_of(key)]

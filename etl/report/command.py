@@ -17,7 +17,7 @@ from etl.runtime import files, log, startup
 from etl.runtime.console import complain, say, stand_in_for_closed_streams
 from etl.runtime.settings import Settings, load
 from etl.runtime.version import Version
-from etl.shards import shard_set
+from etl.shards import found_set
 
 _NOTEBOOK = "validate_shards.ipynb"
 _MOST_PATH_BYTES = 95
@@ -49,7 +49,7 @@ def make(settings: Settings) -> Path:
 
     files.check(settings, files.REPORT)
     shard_dir = settings.SHARD_DIR.absolute()
-    found = shard_set.find(shard_dir, settings.TABLE_NAME)
+    found = found_set.find(shard_dir, settings.TABLE_NAME)
     found.check(found.shard_map.shards)
     cells = _executed({"SHARD_DIR": str(shard_dir), "TABLE_NAME": settings.TABLE_NAME})
     made = f"{log.now():%Y-%m-%d %H:%M} UTC"
