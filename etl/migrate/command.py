@@ -16,9 +16,10 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import EtlError, Refused
 from etl.migrate import demo
+from etl.migrate.outcome import Outcome
 from etl.migrate.plan import plan as plans
 from etl.migrate.plan import render
-from etl.migrate.run import Migration, Outcome
+from etl.migrate.run import Migration
 from etl.runtime import files
 from etl.runtime.console import (
     Version,

@@ -50,5 +50,13 @@ def check(
         log.event("forced", "WARNING", although=short)
 
 
+def check_is_utf8(name: str, path: Path) -> None:
+    """SQLite and its driver take no other path."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None
+
+
 def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"

@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from pathlib import Path
 
 from etl.core import portability, ranges
-from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
 from etl.engines.local import load
 from etl.migrate import disk_estimate, preflight
 from etl.migrate.commit_tracker import CommitTracker
+from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, reconciliation, shard_set, source_identity
@@ -29,22 +27,6 @@ from etl.status.progress import INDEX, Progress
 from etl.status.progress_bar import ProgressBar
 
 _TICK_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run did."""
-
-    rows: int = 0
-    """Rows that this run has loaded."""
-    seconds: float = 0.0
-    nothing_new: bool = False
-    is_complete: bool = True
-    """Whether nothing is left to do; a signal may come too late to stop anything."""
-    last_rowid: int | None = None
-    """The last rowid of the ledgers when the run began; None if they were empty."""
-    unproved: tuple[int, ...] = ()
-    """Shards that were loaded later than the others, so from a later source, without a full verification since."""
 
 
 class Migration:
@@ -70,8 +52,8 @@ class Migration:
     def run(self) -> Outcome:
         """Brings the shards to what the source has now. Raises Refused before anything is written, or EtlError."""
         settings = self._settings
-        _check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
-        _check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
+        preflight.check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
+        preflight.check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         shards = shard_set.configured(settings, table)
         indexed = rehearse(table, shards.indexes)
@@ -238,11 +220,3 @@ class Migration:
 def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
     """The share of the source's present rowids that every shard has."""
     return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span
-
-
-def _check_is_utf8(name: str, path: Path) -> None:
-    """SQLite and its driver take no other path."""
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from etl.core.routing import Key
-from etl.shards import shard_set
+from etl.shards import found_set
 from etl.sqlite import stdlib
 
 
@@ -25,7 +25,7 @@ def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | No
 
         settings = load(os.environ, Path(".env"))
         shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME
-    found = shard_set.find(Path(shard_dir), table)
+    found = found_set.find(Path(shard_dir), table)
     shard = found.shard_of(key)
     found.check([shard])
     return stdlib.connect(found.path(shard))

@@ -24,9 +24,9 @@ from etl.query import columns, splits, sql
 from etl.query.columns import ColumnKind
 from etl.query.predicate import Operand, to_sql
 from etl.query.splits import SplitMerger
-from etl.shards import shard_set
+from etl.shards import found_set
+from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
-from etl.shards.shard_set import ShardSet
 from etl.sources import schema
 from etl.sqlite import connectorx
 from etl.sqlite.file_lock import FileLock
@@ -62,7 +62,7 @@ def scan_shards(
     the same shard in the same process (the reason is in `etl.sqlite.file_lock`).
     """
     with _FILES.exclusive():
-        found = shard_set.find(Path(shard_dir), table)
+        found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
             chosen = [shard for shard in chosen if shard == found.shard_of(key)]

@@ -14,9 +14,9 @@ import polars as pl
 from etl.core.model import Table
 from etl.core.routing import WHITE_SPACE, is_blank, key_bytes
 from etl.query import sql as query_sql
-from etl.shards import shard_set
+from etl.shards import found_set
+from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
-from etl.shards.shard_set import ShardSet
 from etl.sources import schema
 from etl.sqlite import sql, stdlib
 
@@ -58,7 +58,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
     A key is named by an HMAC with a random salt that is not stored: within one inspection equal names mean equal
     keys, and no name leads back to a key.
     """
-    found = shard_set.find(Path(shard_dir), table)
+    found = found_set.find(Path(shard_dir), table)
     numbers = found.shard_map.shards
     found.check(numbers)
     definition = schema.inspect(found.path(numbers[0]), found.table, found.identity.shard_key)[0]

@@ -1,6 +1,7 @@
 """The format of a shard file: `_etl_identity` and the ledger `_etl_windows`, their SQL and their one reader.
 
 The functions read through either SQLite that may have the file open: ADBC's, or the standard library's.
+`ledger_arrays` reads a whole ledger at once.
 """
 
 from __future__ import annotations
@@ -10,14 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from etl.core import ranges
 from etl.core.errors import Refused
 from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Identity, LedgerLine, RowidRange, Table
 from etl.sqlite import sql
-from etl.sqlite.adbc import Connection
 
 CREATE_IDENTITY = f"""CREATE TABLE {IDENTITY_TABLE} (
     source TEXT NOT NULL,
@@ -41,7 +38,7 @@ CREATE_WINDOWS = f"""CREATE TABLE {WINDOWS_TABLE} (
 INSERT_IDENTITY = f"INSERT INTO main.{IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_WINDOW = f"INSERT INTO main.{WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
 _SELECT_IDENTITY = f"SELECT * FROM main.{IDENTITY_TABLE}"
-_SELECT_WINDOWS = f"SELECT w.first_rowid, w.last_rowid, w.rows FROM main.{WINDOWS_TABLE} AS w ORDER BY w.first_rowid"
+SELECT_WINDOWS = f"SELECT w.first_rowid, w.last_rowid, w.rows FROM main.{WINDOWS_TABLE} AS w ORDER BY w.first_rowid"
 _SELECT_FIRST_LINE = f"SELECT min(w.run_id), min(w.committed_at) FROM main.{WINDOWS_TABLE} AS w"
 _SELECT_COVERAGE = f"""SELECT min(i.first_rowid), max(i.last_rowid), sum(i.rows) FROM (
     SELECT s.*, sum(s.starts) OVER (ORDER BY s.first_rowid) AS island FROM (
@@ -49,8 +46,6 @@ _SELECT_COVERAGE = f"""SELECT min(i.first_rowid), max(i.last_rowid), sum(i.rows)
         FROM main.{WINDOWS_TABLE} AS w
     ) AS s
 ) AS i GROUP BY i.island ORDER BY 1"""
-
-Numbers = npt.NDArray[np.int64]
 
 
 class Database(Protocol):
@@ -67,42 +62,6 @@ class FirstLine:
 
     run_id: str
     committed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """A shard's ledger as arrays, all of shape (windows,), ascending."""
-
-    first: Numbers
-    last: Numbers
-    rows: Numbers
-
-    @property
-    def windows(self) -> list[RowidRange]:
-        return [RowidRange(int(first), int(last)) for first, last in zip(self.first, self.last, strict=True)]
-
-    def rows_of(self, windows: Sequence[RowidRange]) -> Numbers:
-        """The rows of each of these windows, −1 where the ledger does not have exactly that window."""
-        found = np.full(len(windows), -1, np.int64)
-        if len(self.first) and windows:
-            first = np.array([window.first_rowid for window in windows], np.int64)
-            last = np.array([window.last_rowid for window in windows], np.int64)
-            at = np.minimum(np.searchsorted(self.first, first), len(self.first) - 1)
-            same = (self.first[at] == first) & (self.last[at] == last)
-            found[same] = self.rows[at[same]]
-        return found
-
-
-def window_of(first: Numbers, last: Numbers, rowids: Numbers) -> Numbers:
-    """The position of the window that holds each rowid, −1 where none does; shape (rows,).
-
-    `first` and `last` are those of disjoint windows, ascending.
-    """
-    if not len(first):
-        return np.full(len(rowids), -1)
-    at = np.searchsorted(last, rowids)
-    inside = (at < len(last)) & (rowids >= first[np.minimum(at, len(first) - 1)])
-    return np.where(inside, at, -1)
 
 
 def names(database: Database) -> set[str]:
@@ -147,12 +106,6 @@ def lines(database: Database, *, outside: Sequence[RowidRange] = ()) -> list[Led
         f"SELECT w.* FROM main.{WINDOWS_TABLE} AS w WHERE NOT EXISTS ({inside}) ORDER BY w.first_rowid"
     )
     return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in database.execute(statement)]
-
-
-def read(connection: Connection) -> Ledger:
-    """The whole ledger, as arrays."""
-    columns = connection.fetch(_SELECT_WINDOWS).columns
-    return Ledger(*(column.to_numpy().astype(np.int64) for column in columns))
 
 
 def deletions(table: Table, coverage: ranges.Coverage) -> Iterator[str]:

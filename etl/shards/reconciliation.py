@@ -11,9 +11,9 @@ import polars as pl
 from etl.core import ranges
 from etl.core.model import LedgerLine, RowidRange, ShardMap
 from etl.runtime import log
-from etl.shards import ledger, manifest_schema
+from etl.shards import ledger_arrays, manifest_schema
 from etl.shards.checkpoint import Checkpoint, Each, one_by_one
-from etl.shards.ledger import Ledger, Numbers
+from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.manifest import Entry, Manifest
 from etl.shards.shard import Shard
 
@@ -81,7 +81,7 @@ def correct(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], wi
     check = ManifestCheck(manifest, windows, shard_map)
     for slot, shard in enumerate(shards):
         with shard.opened() as connection:
-            check.add(slot, ledger.read(connection).rows_of(windows))
+            check.add(slot, ledger_arrays.read(connection).rows_of(windows))
     wrong = check.wrong()
     if wrong or not check.is_sound:
         right = ranges.subtract(check.done, ranges.union(windows[position] for position in wrong))

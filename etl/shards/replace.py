@@ -13,8 +13,8 @@ import pyarrow as pa
 from etl.core import ranges
 from etl.core.model import RowidRange
 from etl.runtime import limits, log
-from etl.shards import ledger
-from etl.shards.ledger import Numbers
+from etl.shards import ledger, ledger_arrays
+from etl.shards.ledger_arrays import Numbers
 from etl.shards.shard import Shard
 from etl.shards.transaction import Transaction
 
@@ -66,7 +66,7 @@ class Replacement:
         selected = np.zeros(len(rowids), np.bool_)
         for slot, counts in self._rows.items():
             of_slot = np.flatnonzero(slots == slot)
-            windows = ledger.window_of(self._first[slot], self._last[slot], rowids[of_slot])
+            windows = ledger_arrays.window_of(self._first[slot], self._last[slot], rowids[of_slot])
             inside = windows >= 0
             counts[:] += np.bincount(windows[inside], minlength=len(counts))
             selected[of_slot[inside]] = True

@@ -1,35 +1,30 @@
-"""All shards of a table: the set that a run's settings describe, and the set that is found in a directory."""
+"""The shard set that the settings describe, whether its files exist or not. What a directory holds: `found_set`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from etl.core import ranges
-from etl.core.errors import EtlError, Refused
-from etl.core.model import MAX_ROWID, MIN_ROWID, Identity, Index, LedgerLine, RowidRange, ShardMap, Table
-from etl.core.routing import Key, in_file_names, shard_of, shard_path
+from etl.core.errors import Refused
+from etl.core.model import Identity, Index, ShardMap, Table
+from etl.core.routing import shard_path
 from etl.runtime.settings import Settings
-from etl.shards import ledger
 from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
-from etl.sqlite import sql, stdlib
+from etl.sqlite import sql
 
 AnyShard = TypeVar("AnyShard", bound=Shard)
 _MAX_NAME_BYTES = 255 - len("-journal")
 _MAX_PATH_BYTES = 500
 """SQLite's own limit is 512, with -journal at the end."""
-_FILE_NAME = re.compile(r"(.+)_shard_\d{2,}\.db", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredShardSet:
-    """The shards that the settings describe, whether their files exist or not."""
+    """All shards of a table, by the settings."""
 
     shards: Sequence[Shard]
     """By slot."""
@@ -72,108 +67,3 @@ def shards_as(kind: type[AnyShard], settings: Settings, table: Table) -> list[An
         )
         by_slot.append(kind(path, table, identity))
     return by_slot
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What one shard holds at one moment."""
-
-    coverage: ranges.Coverage
-    """Its windows, adjacent ones merged."""
-    rows: int
-    """The rows of all windows."""
-    last_rowid: int | None
-    """The greatest rowid; None without rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardSet:
-    """The shards of one table in a directory, by the identity of the first file. Only read.
-
-    Files are opened with the standard library's SQLite and closed again before connectorx may open them.
-    """
-
-    directory: Path
-    identity: Identity
-
-    @property
-    def table(self) -> str:
-        return self.identity.source_table
-
-    @property
-    def shard_map(self) -> ShardMap:
-        return ShardMap(self.identity.num_shards, self.identity.reserved_shard)
-
-    def path(self, shard: int) -> Path:
-        return shard_path(self.directory, self.table, shard)
-
-    def shard_of(self, key: Key) -> int:
-        return shard_of(key, num_shards=self.identity.num_shards, reserved_shard=self.identity.reserved_shard)
-
-    def check(self, shards: Iterable[int]) -> None:
-        """Raises EtlError or Refused unless each of the shards exists, belongs to this set, and serves."""
-        for shard in shards:
-            path = self.path(shard)
-            if shard not in self.shard_map.shards:
-                raise Refused(f"{self.directory}: shard {shard}: expected one of {_listed(self.shard_map.shards)}")
-            if not path.is_file():
-                raise EtlError(
-                    f"{path}: expected shard {shard} of {len(self.shard_map.shards)}, found no file; run the migration "
-                    "again, which rebuilds only this shard"
-                )
-            with stdlib.shard(path) as database:
-                found = ledger.identity(database, path)
-                serves = ledger.serves(database)
-            if found != replace(self.identity, shard=shard):
-                raise Refused(
-                    f"{path}: expected shard {shard} of table {self.table}, found a shard of another set; move it away"
-                )
-            if not serves:
-                raise EtlError(f"{path}: this shard is not finished; let the migration end, or run it again")
-
-    def ledger(self, shard: int) -> list[LedgerLine]:
-        """The shard's windows, ascending."""
-        with stdlib.shard(self.path(shard)) as database:
-            return ledger.lines(database)
-
-    def extent(self, shard: int, table: Table) -> Extent:
-        """What the shard holds now, read in one snapshot."""
-        with stdlib.shard(self.path(shard)) as database:
-            database.execute("BEGIN")
-            coverage, rows = ledger.coverage(database)
-            _, last_rowid = database.execute(sql.ends(table)).fetchone()
-        return Extent(coverage, rows, last_rowid)
-
-    def common(self, coverages: Sequence[ranges.Coverage]) -> ranges.Coverage:
-        """Every rowid except those of windows that only some of the shards have: a run is still writing them.
-
-        Rowids beyond all windows are included, for an application may have added its own rows since.
-        """
-        anywhere = ranges.union(window for coverage in set(coverages) for window in coverage)
-        whole = (RowidRange(MIN_ROWID, MAX_ROWID),)
-        return ranges.subtract(whole, ranges.subtract(anywhere, ranges.common(coverages)))
-
-
-def find(shard_dir: Path, table: str | None = None) -> ShardSet:
-    """The shard set in the directory; `table` names it where there are several.
-
-    Raises Refused where there is none, or more than one and no `table`.
-    """
-    names: dict[str, Path] = {}
-    for path in sorted(shard_dir.glob("*_shard_*.db")):
-        if match := _FILE_NAME.fullmatch(path.name):
-            names.setdefault(match[1], path)
-    if table is not None:
-        names = {name: path for name, path in names.items() if name == in_file_names(table)}
-    if not names:
-        wanted = f"shards of {table}" if table else "shards"
-        raise Refused(f"{shard_dir}: expected {wanted}, found none; give the SHARD_DIR of a finished migration")
-    if len(names) > 1:
-        raise Refused(f"{shard_dir}: shards of several tables ({', '.join(sorted(names))}); say which with table=")
-    (path,) = names.values()
-    with stdlib.shard(path) as database:
-        return ShardSet(shard_dir, ledger.identity(database, path))
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) if len(numbers) <= 3 else f"{numbers[0]}, {numbers[1]} … {numbers[-1]}"  # noqa: PLR2004 - as many as read at a glance

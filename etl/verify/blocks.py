@@ -8,7 +8,7 @@ import numpy as np
 
 from etl.core import ranges
 from etl.core.model import RowidRange
-from etl.shards.ledger import Numbers, window_of
+from etl.shards.ledger_arrays import Numbers, window_of
 from etl.verify.digest import Words
 
 BLOCK_ROWS = 100_000

@@ -20,7 +20,7 @@ from etl.core.errors import EtlError
 from etl.core.model import RowidRange
 from etl.core.ranges import Coverage
 from etl.runtime import limits
-from etl.shards.ledger import Ledger, Numbers
+from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from etl.core.model import RowidRange
-from etl.shards.ledger import Ledger, Numbers
+from etl.shards.ledger_arrays import Ledger, Numbers
 
 Layout = tuple[bytes, bytes]
 """What two ledgers of the same windows have in common."""

@@ -20,8 +20,8 @@ from etl.core.columns import ROWID, ReadTypes
 from etl.core.errors import EtlError
 from etl.core.model import ReadTask, ReadType, RowidRange, Table
 from etl.runtime import limits
-from etl.shards import ledger
-from etl.shards.ledger import Ledger
+from etl.shards import ledger_arrays
+from etl.shards.ledger_arrays import Ledger
 from etl.sources import sql as source_sql
 from etl.sources.reader import Source
 from etl.sources.row_stream import Portion
@@ -79,14 +79,14 @@ class ShardReader:
                 statements,
                 tuple((kind, name) for kind, name, _ in objects),
                 header,
-                ledger.read(connection),
+                ledger_arrays.read(connection),
                 counted[0][0] if counted else None,
             )
 
     def pieces(self, coverage: ranges.Coverage, *, rows: int) -> tuple[Ledger, list[RowidRange]]:
         """Its ledger, and these ranges cut into pieces of at most `rows` rows."""
         with Connection(self.path, cache_kib=limits.cache_kib(1)) as connection:
-            return ledger.read(connection), self._pieces(connection, coverage, rows)
+            return ledger_arrays.read(connection), self._pieces(connection, coverage, rows)
 
     def rows(self, pieces: Sequence[RowidRange], *, read_types: ReadTypes, expected: int) -> Iterator[Portion]:
         """The rows of these pieces, about `expected` rows in all. The first piece is tried with these read types.

@@ -10,7 +10,7 @@ import numpy as np
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, Table, folded
-from etl.shards.ledger import Ledger, Numbers
+from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.verify import ledgers
