@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,20 +161,12 @@ def test_each_exit_code_has_its_line() -> None:
 
 
 def modules() -> dict[str, ast.Module]:
-    """Each module of the package and its packages by its dotted name, those of etl/ itself first."""
-    paths = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py") if path.stem != "__main__")
+    """Each module by its dotted name; a package is its `__init__`."""
+    paths = [path.relative_to(REPOSITORY) for path in (REPOSITORY / "etl").rglob("*.py")]
     names = {path.parent if path.stem == "__init__" else path.with_suffix(""): path for path in paths}
     return {
         ".".join(name.parts): ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
-        for name, path in sorted(names.items(), key=lambda each: (len(each[0].parts), each[0]))
-    }
-
-
-def packages(names: Iterable[str]) -> dict[str, list[str]]:
-    """The modules of each package."""
-    return {
-        package: [name for name in names if name.rpartition(".")[0] == package]
-        for package in sorted(name for name in names if (REPOSITORY / name.replace(".", "/")).is_dir())
+        for name, path in sorted(names.items())
     }
 
 
@@ -187,59 +179,69 @@ def imports(tree: ast.Module) -> set[str]:
     }
 
 
-def drawn(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The arrows. A box is a module of its picture's package, named in a comment, or else of etl/, or of any other."""
-    for block in blocks("how-it-works.md", "mermaid"):
-        package = (re.findall(r"^ +%% (\S+)$", block, re.MULTILINE) or ["etl"])[0]
-
-        def named(box: str, package: str = package) -> str:
-            box = re.split(r"\W", box)[0]
-            known = [name for name in (f"{package}.{box}", f"etl.{box}") if name in names]
-            return next(iter(known + [name for name in names if name.endswith(f".{box}")]), box)
-
-        for left, right in re.findall(r"^ +(\S.*) --> (.*)$", block, re.MULTILINE):
-            yield named(left), named(right)
+def arrows(picture: str) -> list[tuple[str, str]]:
+    """The arrows of the picture that is named in its first line. A name in capitals is a file."""
+    (block,) = [block for block in blocks("how-it-works.md", "mermaid") if f"%% {picture}\n" in block]
+    lines = re.findall(r"^ +(\S.*?) -->(?:\|.*?\|)? (.*)$", block, re.MULTILINE)
+    assert len(lines) > 10
+    return [(re.split(r"[^\w.]", left)[0], re.split(r"[^\w.]", right)[0]) for left, right in lines]
 
 
-def test_the_pictures_join_modules_that_know_each_other() -> None:
+def imports_between_packages() -> set[tuple[str, str]]:
+    found = {path.parent.name for path in (REPOSITORY / "etl").glob("*/__init__.py")}
+    pairs = {
+        (name.split(".")[1], imported.split(".")[1])
+        for name, tree in modules().items()
+        for imported in imports(tree)
+        if name.count(".") and imported.startswith("etl.")
+    }
+    return {(left, right) for left, right in pairs if {left, right} <= found and left != right}
+
+
+def reached(start: str, drawn: Collection[tuple[str, str]]) -> set[str]:
+    """The boxes that arrows lead to from this one."""
+    nearest = {right for left, right in drawn if left == start}
+    return nearest.union(*(reached(box, drawn) for box in nearest))
+
+
+def test_the_picture_of_the_packages_shows_all_imports_between_them() -> None:
+    real, drawn = imports_between_packages(), arrows("packages")
+    assert sorted(set(drawn) - real) == [], "drawn, but no import"
+    assert sorted((left, right) for left, right in real if right not in reached(left, drawn)) == [], "not drawn"
+    boxes = {box for arrow in drawn for box in arrow}
+    assert boxes == {path.parent.name for path in (REPOSITORY / "etl").glob("*/__init__.py")}
+
+
+def test_the_flow_of_a_window_joins_modules_that_work_together() -> None:
+    """One imports the other, or a third module imports both and passes on what one returns."""
     trees = modules()
-    arrows = list(drawn(trees))
-    assert len(arrows) > 60
-    for left, right in arrows:
-        files = {name for name in (left, right) if name.isupper()}
-        assert {left, right} - files <= trees.keys(), f"{left} --> {right}: no such module in etl/"
-        assert files or right in imports(trees[left]) or left in imports(trees[right]), (
-            f"{left} --> {right}: neither imports the other any more; draw the flow anew in docs/how-it-works.md"
-        )
+    known = {name: imports(tree) | {name} for name, tree in trees.items()}
+    for left, right in arrows("window"):
+        names = {f"etl.{name}" for name in (left, right) if not name.isupper()}
+        assert names <= trees.keys(), f"{left} --> {right}: no such module"
+        assert any(names <= each for each in known.values()), f"{left} --> {right}: no module knows both"
 
 
-def test_the_pictures_have_at_least_half_of_each_package() -> None:
+def test_each_package_has_its_paragraph_and_each_name_in_it_exists() -> None:
     trees = modules()
-    boxes = {box for ends in drawn(trees) for box in ends}
-    for package, members in packages(trees).items():
-        small = {*members} - packages(trees).keys() - boxes
-        assert len(small) <= len(members) / 2, f"docs/how-it-works.md lacks, of {package}: {sorted(small)}"
+    packages = {name for name in trees if (REPOSITORY / name.replace(".", "/")).is_dir()} - {"etl"}
+    parts = re.split(r"^### `([\w.]+)`$", text("how-it-works.md"), flags=re.MULTILINE)[1:]
+    paragraphs = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert paragraphs.keys() == packages
+    for package, paragraph in paragraphs.items():
+        members = {name.rpartition(".")[2] for name in trees if name.rpartition(".")[0] == package} - {"__main__"}
+        named = set(re.findall(r"`([a-z_0-9]+)`", paragraph))
+        assert named <= members, f"{package} has no module {named - members}"
+        assert len(named) >= len(members) / 2, f"{package}: more than half of its modules are not named"
+        assert "**Change here:**" in paragraph, package
+        assert "**Keep:**" in paragraph, package
 
 
-def test_the_tables_of_modules_are_their_docstrings() -> None:
-    trees = modules()
-    parts = []
-    for package, members in packages(trees).items():
-        rows = [
-            f"| `{name.rpartition('.')[2]}` | {_summary(trees[name])} |"
-            for name in sorted(members)
-            if name not in packages(trees)
-        ]
-        title = f"### `{package}`\n\n{_summary(trees[package])}"
-        parts.append("\n".join([title, "", "| module | |", "|---|---|", *rows]))
-    tables = "\n\n".join(parts) + "\n"
-    found = text("how-it-works.md").partition("## Modules\n\n")[2]
-    assert found == tables, f"docs/how-it-works.md should end with this after '## Modules':\n{tables}"
-
-
-def _summary(tree: ast.Module) -> str:
-    """A docstring's first paragraph, as a cell of a table."""
-    return (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+def test_the_places_that_answer_a_question_exist() -> None:
+    places = re.findall(r"^\| .*\? \| (`.*) \|$", text("how-it-works.md"), re.MULTILINE)
+    assert len(places) > 5
+    paths = [path for place in places for path in re.findall(r"`([\w/.]+)`", place)]
+    assert [path for path in paths if not [*(REPOSITORY / "etl").rglob(path.rstrip("/"))]] == []
 
 
 # -- moving an application ---------------------------------------------------------------------------------------------
