@@ -1,4 +1,4 @@
-"""docs/ is executed: commands, Python, Go, SQL and the cron line; pictures and paragraphs are compared with the code."""
+"""docs/ is executed: commands, Python, Go, SQL, the cron line; pictures and paragraphs are compared with the code."""
 
 import ast
 import contextlib

@@ -38,4 +38,4 @@ def test_every_commit_of_a_load_an_increment_and_a_repair_waits_for_the_disk(
     workplace.script("UPDATE clients SET note = 'changed' WHERE rowid = 7")
     assert verify(environ, repair=True)["outcome"] == "equal"
     assert {"BEGIN", "COMMIT", "CREATE"} <= levels.keys()
-    assert levels == dict.fromkeys(levels, {FULL})
+    assert levels == {kind: {FULL} for kind in levels}
