@@ -59,14 +59,14 @@ class Settings(BaseSettings):
 
     SOURCE_DB: FilledPath = _setting(Path("clients.db"), "source SQLite file, opened read-only", "a path")
     TABLE_NAME: Name = _setting("clients", "table to migrate", "a name")
-    SHARD_DIR: FilledPath = _setting(Path("/shards"), "where shards, ledger and manifest live", "a path")
-    LOG_DIR: FilledPath = _setting(Path("./tmp"), "JSON logs go to LOG_DIR/logs", "a path")
-    NUM_SHARDS: int = _setting(10, "hash shards", "a whole number from 1 to 4096", ge=1, le=4096)
+    SHARD_DIR: FilledPath = _setting(Path("/shards"), "directory of the shards and the manifest", "a path")
+    LOG_DIR: FilledPath = _setting(Path("./tmp"), "logs in JSON are written to LOG_DIR/logs", "a path")
+    NUM_SHARDS: int = _setting(10, "number of shards for hashed keys", "a whole number from 1 to 4096", ge=1, le=4096)
     RESERVED_SHARD: int = _setting(
         10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
     )
     BATCH_SIZE: int = _setting(
-        25_000, "rows per partition read", "a whole number from 1 to 1000000", ge=1, le=1_000_000
+        25_000, "rows in a partition, which one query reads", "a whole number from 1 to 1000000", ge=1, le=1_000_000
     )
     READERS: int = _setting(
         4,
@@ -76,11 +76,14 @@ class Settings(BaseSettings):
         le=64,
     )
     TOTAL_ROWS: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
-        None, "only a hint for progress; unset, progress goes by rowid", "a whole number from 1 up, or nothing", ge=1
+        None,
+        "expected rows, only for the progress; if unset, rowids are counted instead",
+        "a whole number from 1 up, or nothing",
+        ge=1,
     )
     GARB_COL_TICKER_MINUTES: float = _setting(
         5,
-        "every so often: collect garbage, release Arrow's pool, log memory",
+        "minutes between cleanups: free unused memory, log the memory in use",
         "a number of minutes above 0, at most 1440",
         gt=0,
         le=1440,
@@ -88,17 +91,19 @@ class Settings(BaseSettings):
     SHARD_KEY: Name = _setting("MOBILE_NUMBER", "column that decides the shard", "a name")
     INDEX_COLUMNS: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = _setting(
         ("INN", "MOBILE_NUMBER", "SNILS", "ИНН", "СНИЛС"),
-        "indexed on every shard where the column exists, as `idx_<table>_<column>`",
+        "columns to index in each shard, if they exist, as `idx_<table>_<column>`",
         "names with commas between them, or nothing",
     )
-    COPY_INDEXES: bool = _setting(True, "also recreate the source table's own indexes", "true or false")
-    WRITERS: int = _setting(lambda: os.cpu_count() or 1, "writer threads", "a whole number from 1 to 256", ge=1, le=256)
+    COPY_INDEXES: bool = _setting(True, "also create the source table's own indexes in the shards", "true or false")
+    WRITERS: int = _setting(
+        lambda: os.cpu_count() or 1, "threads that write shards", "a whole number from 1 to 256", ge=1, le=256
+    )
     ENGINE: Literal["local"] = _setting(
-        "local", "where the work is done: `local`, threads of one process", "local, the only engine of this version"
+        "local", "who does the work: `local`, threads of one process", "local, the only engine of this version"
     )
 
     METRICS_FILE: Annotated[Path | None, BeforeValidator(_path_unless_empty)] = _setting(
-        None, "metrics in Prometheus' text format go here, during and after a run", "a path, or nothing"
+        None, "file for metrics in Prometheus text format, written during and after a run", "a path, or nothing"
     )
 
     @classmethod

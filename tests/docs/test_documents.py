@@ -38,11 +38,37 @@ def test_the_readmes_commands_install_with_the_constraints() -> None:
     assert all("-c constraints.txt" in command for command in commands.values())
 
 
-def test_every_link_to_a_file_leads_there() -> None:
-    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text("utf-8"))]
-    assert len(links) > 5
-    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+def pages() -> list[Path]:
+    return [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), REPOSITORY / "tests/bench/README.md"]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it() -> None:
+    links = [
+        (page, *link) for page in pages() for link in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text("utf-8"))
+    ]
+    assert len(links) > 10
+    for page, path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name}: {path}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {path}#{anchor}"
+
+
+def test_each_guarantee_of_the_readme_has_tests() -> None:
+    promised = re.findall(r"^- \*\*(.+?)\.\*\*", README.partition("\n## Guarantees\n")[2], re.MULTILINE)
+    table = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8").partition("\n| guarantee | tests |\n")[2]
+    held = {
+        promise: re.findall(r"`(.+?)`", files)
+        for promise, files in re.findall(r"^\| ([A-Z].+) \| (`.+) \|$", table, re.MULTILINE)
+    }
+    assert promised == list(held)
+    missing = [name for files in held.values() for name in files if not (REPOSITORY / name).is_file()]
+    assert missing == []
 
 
 def test_the_constraints_name_exact_versions_and_no_addresses() -> None:
