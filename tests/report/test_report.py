@@ -129,7 +129,8 @@ def test_the_charts_are_drawn(reported: Workplace, page: Browser, tmp_path: Path
     for chart in charts:
         assert len(chart["bars"]) >= 2
         assert all(wide > 0 and tall > 0 for wide, tall in chart["bars"] if chart["title"] != TITLES[4]), chart
-        assert max(wide * tall for wide, tall in chart["bars"]) > 300  # of the tallest column, which need not reach the top
+        # The tallest column need not reach the top of its chart.
+        assert max(wide * tall for wide, tall in chart["bars"]) > 300
         assert all(right <= chart["right"] + 1 for _, right, _ in chart["texts"]), "no text is cut off"
         assert all(pixels >= 10 for _, _, pixels in chart["texts"]), "every text is legible"
     widths = [wide for wide, _ in charts[0]["bars"]]
