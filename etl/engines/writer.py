@@ -78,7 +78,7 @@ class Writer:
     @property
     def _held_enough(self) -> bool:
         rows = sum(routed.rows.cells.num_rows for routed in self._held)
-        held_bytes: int = sum(routed.rows.cells.nbytes for routed in self._held)
+        held_bytes = sum(routed.task.bytes for routed in self._held)
         return rows >= self._hold_rows or held_bytes >= limits.HELD_BYTES
 
     def _write_held(self) -> None:

@@ -21,7 +21,7 @@ IN_FLIGHT_BYTES = 3 * READ_TASK_BYTES
 """A read waits until it and what is read and not yet written fit into this, or until nothing else is in flight."""
 
 LARGE_ROW_BYTES = 1 << 20
-LARGE_ROW_COPIES = 3
+LARGE_ROW_COPIES = 7
 """A row above that size counts so many times: so often it is in memory while it is read."""
 
 RETURNED_BUFFER_BYTES = 8 << 20
