@@ -67,8 +67,11 @@ def run(
             route_ms = (time.perf_counter() - start) * 1000
             for window_read in _by_window(result, rows, widened_columns(table, result.read_types), route_ms):
                 report(window_read)
-            if not send(Routed(result.task, rows, sql.insert(table, result.read_types))):
+            routed = Routed(result.task, rows, sql.insert(table, result.read_types))
+            del result, rows
+            if not send(routed):
                 return
+            del routed
 
 
 def _by_window(

@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType
 
+_JEMALLOC = "_RJEM_MALLOC_CONF"
+
 
 def end_at_ctrl_c() -> None:
     """Ends the process at Ctrl-C if it is one of these commands; a program that imports `etl` keeps its own handler."""
@@ -17,10 +19,12 @@ def end_at_ctrl_c() -> None:
 def return_freed_memory() -> None:
     """Makes Polars' allocator, jemalloc, give a freed buffer of 8 MiB or more back at once in one of these commands.
 
-    It does so unless it has a background thread, which Polars asks for. It reads the variable when Polars is imported.
+    It does so unless it has a background thread, which Polars' build asks for. It reads the variable when Polars is
+    imported; of two values for one option the later counts, so yours goes last. Polars adds its own options to the
+    variable, and a parent process with Polars hands them down: a variable that is set is no choice of yours.
     """
     if _is_command():
-        os.environ.setdefault("_RJEM_MALLOC_CONF", "background_thread:false")
+        os.environ[_JEMALLOC] = ",".join(filter(None, ("background_thread:false", os.environ.get(_JEMALLOC))))
 
 
 def _is_command() -> bool:

@@ -39,6 +39,7 @@ def read_all(source: Source, chunker: Chunker, *, admit: Callable[[ReadTask], No
         result = source.read(task, chunker.read_types)
         chunker.observe(result)
         yield result
+        del result  # else its rows stay in memory until the next are read; likewise below
 
 
 def of_source(source: Source, coverage: ranges.Coverage, read_types: ReadTypes | None = None) -> Iterator[Portion]:
@@ -63,3 +64,4 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item  # type: ignore[misc]  # mypy cannot tell the end mark from an item
+            del item
