@@ -19,7 +19,7 @@ DENSE = 0.8
 """If at least this share of rowids has rows, windows are cut by rowid, and rows are measured by the stretch."""
 _STRETCH_ROWS = 1_000
 """Where rowids are dense, the rows of this many rowids are measured together."""
-_TASKS_AT_ONCE = 16
+_TASKS_AT_ONCE = 2
 """Dense rowids are measured for this many read tasks in one call."""
 _CELL_BYTES = 16
 """What a cell takes in Arrow besides its text or blob: a string view, or a number and its validity."""
