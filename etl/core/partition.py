@@ -96,10 +96,11 @@ def keys(frame: pl.DataFrame, table: Table, read_types: ReadTypes, *, utf8: ToUt
         case ReadType.REAL:
             return real_keys(frame[names[0]])
         case ReadType.VARIANT:
-            return _variant_keys([frame[name] for name in names], utf8)
+            return variant_keys([frame[name] for name in names], utf8)
 
 
-def _variant_keys(cells: Sequence[pl.Series], utf8: ToUtf8 | None) -> pl.Series:
+def variant_keys(cells: Sequence[pl.Series], utf8: ToUtf8 | None) -> pl.Series:
+    """What is hashed for a variant's four columns: Binary, null or empty for NULL."""
     tag, integer, real, data = cells
     if utf8 is not None:
         is_text = tag == TAGS["text"]

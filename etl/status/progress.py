@@ -68,7 +68,6 @@ class Progress:
         """By stage: read, route and write are summed over threads; load and index are elapsed time."""
         self.started_s = 0.0
         self._expected_rows: int | None = None
-        self._rows_compared = 0
         self._load_share = 1.0
 
     def resume(self, last_rowid: int | None) -> None:
@@ -88,13 +87,13 @@ class Progress:
         self.phase = LOAD if rowids_todo else INDEX
 
     def begin_verification(self, *, now_s: float, rows: int) -> None:
-        """Begins a verification of that many rows, each of which is read on both sides."""
+        """Begins a verification of that many rows."""
         self.started_s, self._expected_rows, self.phase = now_s, rows, VERIFY
 
     def compared(self, rows: int) -> None:
-        """Counts rows of the source or of the shards: a row is done when both sides are read."""
-        self._rows_compared += rows
-        self.rows_read = self.rows_done = self._rows_compared // 2
+        """Counts rows that a verification has compared."""
+        self.rows_read += rows
+        self.rows_done += rows
 
     def read(self, rows: int, rowids: int, size: int) -> None:
         """Counts a window that has been read."""

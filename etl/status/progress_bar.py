@@ -46,11 +46,11 @@ class ProgressBar:
             self._live.stop()
 
     def begin_verification(self, rows: int) -> None:
-        """Begins a verification of that many rows of the source."""
+        """Begins a verification of that many rows."""
         self._progress.begin_verification(now_s=time.monotonic(), rows=rows)
 
     def compared(self, rows: int) -> None:
-        """Counts rows that a verification has read, of the source or of a shard."""
+        """Counts rows that a verification has compared."""
         self._progress.compared(rows)
         self.tick()
 

@@ -1,55 +1,53 @@
-"""A verification: source and shards are read once each, sums are compared by block, and differences traced to rowids.
+"""A verification: block by block, SQLite compares the rows of every shard with the source's (`shards.comparison`).
 
-The source is summed over all shards together, so its rows need no routing. Each shard's rows are routed, so that a row
-in the wrong shard is found. Only where a block differs are the source's rows of that block routed too.
+A block is equal when each row of the shards is the same in the source and in the shard of its key, and the shards have
+as many rows as the source. Only where it is not, or where a program changed the source meanwhile, rowids are compared
+as sets, which says what differs; so nothing is called a difference that was seen only once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from etl.core import partition, ranges
-from etl.core.columns import ROWID, first_read_types
+from etl.core import ranges
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange
-from etl.core.ranges import Coverage
 from etl.runtime import limits
-from etl.shards.ledger_arrays import Ledger, Numbers
+from etl.shards import ledger_arrays
+from etl.shards.comparison import SAME, ComparedRows, Comparison
+from etl.shards.ledger_arrays import Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source
-from etl.sources.row_stream import READ_ROWS, Portion, ahead, of_source
+from etl.sqlite.adbc import Connection, ShardError
 from etl.sqlite.utf16 import utf8_converter
 from etl.status.progress_bar import ProgressBar
-from etl.verify import digest
-from etl.verify.blocks import Blocks, Sums
-from etl.verify.differences import FIRST_ROWIDS, Result
-from etl.verify.ledgers import rows_in
+from etl.verify.blocks import Blocks
+from etl.verify.differences import Result
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader, checkers
 from etl.verify.structure import StructureCheck
-from etl.verify.trace import Fingerprinted, classify
+from etl.verify.trace import classify
 
-T = TypeVar("T")
 _TICK_S = 0.2
+_THREADS = 2
+_FILES_PER_SHARD = 2
+"""A connection has the shard and the source open."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    slot: int
-    ledger: Ledger
+class _Part:
+    """One shard's rows of one block."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    slot: int
-    error: EtlError | None
+    rows_by_window: Numbers
+    is_equal: bool
+    """Whether each is the same in the source, and in the shard of its key."""
 
 
 class Stopped(Exception):
@@ -73,176 +71,200 @@ class Checker:
         self._rowids = rowids
         self._shard_set = shard_set
         self._map = shard_set.map
-        self._slot_count = len(shard_set.shards)
+        self._all_slots = len(shard_set.shards)
         self._scope = scope
         self._bar = bar
         self._stop = stop
         self._readers = [ShardReader(shard.path, source.table) for shard in shard_set.shards]
+        self._locks = [threading.Lock() for _ in shard_set.shards]
         self._result = Result()
         self._differences = self._result.differences
         self._structure = StructureCheck(shard_set, self._readers, source.table, scope=scope, into=self._differences)
-        self._read_types = first_read_types(source.table)
-        self._row_bytes = 1.0
-        """The mean size of a source row in memory, in the heaviest portion."""
+        self._unreadable: set[int] = set()
+        """Slots whose file turned out damaged on the way."""
         self._suspects: set[tuple[int, int]] = set()
-        """Block and slot of rows that are not in the shard of their key."""
+        """Block and slot where some row is not the same, or not in the shard of its key."""
+        self._versions: dict[int, int] = {}
+        """The source's version (`Comparison.version`) when the comparison of each block began."""
+        self._changed: set[int] = set()
+        """Blocks during whose comparison the source changed."""
 
     def run(self) -> Result:
         """Compares everything in the scope. Raises EtlError, Stopped, or Refused where no shard fits the settings."""
-        with utf8_converter(self._source.table.encoding) as self._utf8:
-            return self._compare()
-
-    def _compare(self) -> Result:
         slots, ledgers = self._structure.read(self._scope.slots(self._map))
         windows = ledgers.windows()
-        chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()))
+        row_bytes = self._source.path.stat().st_size / max(1, int(ledgers.rows_of(windows).sum()))
+        chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()), row_bytes=row_bytes)
         rows = int(ledgers.rows_of(chosen).sum())
-        blocks = Blocks(chosen, rows=rows, slots=self._slot_count)
-        self._result.all_windows, self._result.blocks, self._result.shards = windows, blocks, len(slots)
+        self._blocks = Blocks(chosen, rows=rows, row_bytes=row_bytes)
+        self._result.all_windows, self._result.compared, self._result.shards = windows, chosen, len(slots)
         self._bar.begin_verification(rows)
-        is_whole = len(slots) == self._slot_count
-        manifest = ManifestCheck(self._shard_set.manifest, windows, self._map)
-        source = self._sum_source(None if is_whole else slots)
-        shards, slots = self._sum_shards(slots, manifest)
-        differing = source.differing(shards.folded(self._slot_count) if is_whole else shards)
-        for block in sorted({group % blocks.count for group in differing} | {block for block, _ in self._suspects}):
-            self._trace(block, shards, slots)
-        if len(slots) == self._slot_count:
-            self._structure.check_manifest(manifest, windows)
-            if self._rowids and self._scope.is_everything:
-                newer = ranges.split_at_zero(ranges.subtract((self._rowids,), ranges.union(windows)))
-                self._result.newer_rows = sum(self._source.count(piece) for piece in newer)
+        with utf8_converter(self._source.table.encoding) as utf8:
+            table = self._source.table
+            self._comparison = Comparison(self._source.path, table, self._map, row_bytes=row_bytes, utf8=utf8)
+            with self._comparison.open_source() as source:
+                self._compare(source, slots, ManifestCheck(self._shard_set.manifest, windows, self._map))
         return self._result
 
-    # -- the sums ------------------------------------------------------------------------------------------------------
+    def _compare(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> None:
+        """Compares all blocks in groups of as many shards as may be open, then traces the blocks that differ."""
+        self._is_whole = len(slots) == self._all_slots
+        self._expected = np.zeros((self._blocks.count, 1 if self._is_whole else self._all_slots), np.int64)
+        """The source's rows by block, and by slot unless all shards are compared."""
+        self._found = np.zeros((self._blocks.count, self._all_slots), np.int64)
+        """The shards' rows by block and slot."""
+        readable: list[int] = []
+        size = max(1, limits.max_open_shards() // _FILES_PER_SHARD)
+        for start in range(0, len(slots), size):
+            readable += self._compare_group(source, slots[start : start + size], manifest)
+        self._result.source_rows = int(self._expected[:, slice(None) if self._is_whole else list(slots)].sum())
+        self._result.shard_rows += int(self._found[:, readable].sum())
+        for block in self._differing(readable):
+            self._check_stop()
+            self._trace(source, block, readable)
+        if len(readable) == self._all_slots:
+            self._structure.check_manifest(manifest, self._result.all_windows)
+            if self._rowids and self._scope.is_everything:
+                newer = ranges.subtract((self._rowids,), ranges.union(self._result.all_windows))
+                self._result.newer_rows = sum(self._comparison.count(source, piece) for piece in newer)
 
-    def _sum_source(self, slots: Sequence[int] | None) -> Sums:
-        """The source's sums by block; given some slots, the sums of their rows by slot and block."""
-        blocks = self._result.blocks
-        sums = Sums(blocks.count * (1 if slots is None else self._slot_count))
-        for portion in self._until_stopped(ahead(of_source(self._source, blocks.coverage, self._read_types))):
-            rows = portion.frame.height
-            self._read_types = portion.read_types
-            self._row_bytes = max(self._row_bytes, portion.frame.estimated_size() / max(1, rows))
-            found = self._fingerprinted(portion, 0 if slots is None else None)
-            if slots is not None:
-                found = found.of_slots(slots)
-            sums.add(found.slots * blocks.count + blocks.block_of(found.rowids), found.low, found.high)
-            self._result.source_rows += len(found.rowids)
-            self._bar.compared(rows)
-        return sums
+    # -- the comparison ------------------------------------------------------------------------------------------------
 
-    def _sum_shards(self, slots: Sequence[int], manifest: ManifestCheck) -> tuple[Sums, list[int]]:
-        """The shards' sums by slot and block, and the slots that could be read to the end."""
-        windows, compared = self._result.all_windows, self._result.compared
-        sums, readable = Sums(self._result.blocks.count * self._slot_count), []
-        counted = np.zeros(len(compared), np.int64)
-        ledgers: dict[int, Ledger] = {}
-        checks: dict[int, Future[EtlError | None]] = {}
-        with checkers() as checker:
-            for event in self._until_stopped(ahead(self._shard_events(slots))):
-                match event:
-                    case _Begun():
-                        ledgers[event.slot] = event.ledger
-                        counted[:] = 0
-                    case _Ended(slot, None):
-                        readable.append(slot)
-                        self._structure.check_ledger(slot, ledgers[slot], windows, compared, counted)
-                        manifest.add(slot, ledgers.pop(slot).rows_of(windows))
-                        if self._scope.is_everything:
-                            checks[slot] = checker.submit(self._readers[slot].fault, quick=self._scope.quick)
-                    case _Ended(slot, error) if error:
-                        self._structure.damaged(slot, error)
-                    case (slot, Portion() as portion):
-                        self._sum_portion(slot, portion, sums, counted)
+    def _compare_group(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> list[int]:
+        """Compares all blocks of these shards in step, so that the source is read once; returns the readable slots."""
+        counted = {slot: np.zeros(len(self._blocks.windows), np.int64) for slot in slots}
+        with ExitStack() as stack, ThreadPoolExecutor(_THREADS, thread_name_prefix="etl") as pool:
+            shards = self._opened(slots, stack)
+            pending: dict[int, Future[_Part]] = {}
+            for block in range(self._blocks.count + 1):  # one block ahead
+                coming = {}
+                if block < self._blocks.count:
+                    self._versions.setdefault(block, self._comparison.version(source))
+                    coming = {slot: pool.submit(self._part, slot, shard, block) for slot, shard in shards.items()}
+                if block:
+                    self._gather(source, block - 1, pending, shards, counted)
+                pending = coming
+            for slot in list(shards):
+                try:
+                    self._check_rest(slot, shards[slot], counted.pop(slot), manifest)
+                except EtlError as error:
+                    self._damaged(slot, error)
+        if self._scope.is_everything:
+            self._check_files(list(shards))
+        return [slot for slot in shards if slot not in self._unreadable]
+
+    def _opened(self, slots: Sequence[int], stack: ExitStack) -> dict[int, Connection]:
+        shards = {}
+        for slot in slots:
+            try:
+                opened = self._comparison.open_shard(
+                    self._readers[slot].path, cache_kib=limits.cache_kib(2 * len(slots))
+                )
+                shards[slot] = stack.enter_context(opened)
+            except EtlError as error:
+                self._damaged(slot, error)
+        return shards
+
+    def _part(self, slot: int, shard: Connection, block: int) -> _Part:
+        rowids, is_equal = [], True
+        with self._locks[slot]:
+            for piece in self._blocks.pieces(block):
+                for rows in self._comparison.rows(shard, piece):
+                    rowids.append(rows.rowids)
+                    is_equal &= bool((rows.states == SAME).all() and (rows.slots == slot).all())
+                    self._check_stop()
+        return _Part(self._blocks.rows_by_window(block, rowids), is_equal)
+
+    def _gather(
+        self,
+        source: Connection,
+        block: int,
+        parts: Mapping[int, Future[_Part]],
+        shards: dict[int, Connection],
+        counted: Mapping[int, Numbers],
+    ) -> None:
+        """Takes in what the threads found in a block."""
+        for slot, future in parts.items():
+            try:
+                part = future.result()
+            except ShardError as error:
+                if shards.pop(slot, None):
+                    self._damaged(slot, error)
+                continue
+            counted[slot][self._blocks.positions(block)] = part.rows_by_window
+            self._found[block, slot] = part.rows_by_window.sum()
+            if not part.is_equal:
+                self._suspects.add((block, slot))
+            self._bar.compared(int(self._found[block, slot]))
+        if not self._expected[block].any():
+            for piece in self._blocks.pieces(block):
+                self._expected[block] += self._source_rows(source, piece)
+        if self._comparison.version(source) != self._versions[block]:
+            self._changed.add(block)
+
+    def _source_rows(self, source: Connection, piece: RowidRange) -> Numbers | int:
+        if self._is_whole:
+            return self._comparison.count(source, piece)
+        counts = np.zeros(self._all_slots, np.int64)
+        for rows in self._comparison.source_rows(source, piece):
+            counts += np.bincount(rows.slots, minlength=self._all_slots)
+        return counts
+
+    def _check_rest(self, slot: int, shard: Connection, counted: Numbers, manifest: ManifestCheck) -> None:
+        """Checks what is left of a shard: rows outside every window, and its ledger."""
+        for piece in self._scope.outside(self._result.all_windows):
+            for rows in self._comparison.rows(shard, piece):
+                self._differences.rows["extra"].add(rows.rowids)
+                self._differences.outside.add(slot)
+                self._result.shard_rows += len(rows.rowids)
+        ledger = ledger_arrays.read(shard)
+        self._structure.check_ledger(slot, ledger, self._result.all_windows, self._result.compared, counted)
+        manifest.add(slot, ledger.rows_of(self._result.all_windows))
+
+    def _check_files(self, slots: Sequence[int]) -> None:
+        with checkers() as pool:
+            checks = {slot: pool.submit(self._readers[slot].fault, quick=self._scope.quick) for slot in slots}
             for slot, check in checks.items():
                 while wait([check], timeout=_TICK_S).not_done:
                     self._check_stop()
                 self._check_stop()
                 if error := check.result():
-                    self._structure.damaged(slot, error)
-        return sums, readable
+                    self._damaged(slot, error)
 
-    def _sum_portion(self, slot: int, portion: Portion, sums: Sums, counted: Numbers) -> None:
-        blocks = self._result.blocks
-        found = self._fingerprinted(portion, None)
-        windows = blocks.window_of(found.rowids)
-        inside = windows >= 0
-        counted += np.bincount(windows[inside], minlength=len(counted))
-        block_of = windows // blocks.windows_per_block
-        sums.add(slot * blocks.count + block_of[inside], found.low[inside], found.high[inside])
-        self._suspects |= {(int(block), slot) for block in np.unique(block_of[inside & (found.slots != slot)])}
-        if not inside.all():
-            self._differences.rows["extra"].add(map(int, found.rowids[~inside][:FIRST_ROWIDS]), int((~inside).sum()))
-            self._differences.outside.add(slot)
-        self._result.shard_rows += len(found.rowids)
-        self._bar.compared(len(found.rowids))
-
-    def _shard_events(self, slots: Sequence[int]) -> Iterator[_Begun | tuple[int, Portion] | _Ended]:
-        """Each shard's ledger, its rows, and its end or error. At its end its file is closed."""
-        coverage = self._scope.coverage(self._result.all_windows, self._result.blocks.coverage)
-        for slot in slots:
-            try:
-                ledger, pieces = self._pieces(slot, coverage)
-                yield _Begun(slot, ledger)
-                expected = int(np.maximum(ledger.rows_of(self._result.compared), 0).sum())
-                rows = self._readers[slot].rows(pieces, read_types=self._read_types, expected=expected)
-                yield from ((slot, portion) for portion in rows)
-                yield _Ended(slot, None)
-            except EtlError as error:
-                yield _Ended(slot, error)
-
-    def _pieces(self, slot: int, coverage: Coverage) -> tuple[Ledger, list[RowidRange]]:
-        rows = max(1, min(READ_ROWS, int(limits.READ_TASK_BYTES / self._row_bytes)))
-        return self._readers[slot].pieces(coverage, rows=rows)
+    def _damaged(self, slot: int, error: EtlError) -> None:
+        self._unreadable.add(slot)
+        self._structure.damaged(slot, error)
 
     # -- where they differ ---------------------------------------------------------------------------------------------
 
-    def _trace(self, block: int, shards: Sums, slots: Sequence[int]) -> None:
+    def _differing(self, readable: Sequence[int]) -> list[int]:
+        """The blocks whose rowids are to be compared as sets."""
+        if self._is_whole and len(readable) < self._all_slots:
+            return list(range(self._blocks.count))  # the source's rows were not counted by slot
+        expected = self._expected.sum(axis=1) if self._is_whole else self._expected[:, readable].sum(axis=1)
+        differs = np.flatnonzero(expected != self._found[:, readable].sum(axis=1))
+        return sorted({*map(int, differs), *self._changed, *(block for block, _ in self._suspects)})
+
+    def _trace(self, source: Connection, block: int, readable: Sequence[int]) -> None:
         """Finds the slots, then the rows, in which a block differs."""
-        coverage = self._result.blocks.coverage_of(block)
-        routed = Sums(self._slot_count)
-        for portion in self._until_stopped(of_source(self._source, coverage, self._read_types)):
-            found = self._fingerprinted(portion, None)
-            routed.add(found.slots, found.low, found.high)
-        differing = set(routed.differing(shards.every(self._result.blocks.count, block)))
-        differing = {slot for slot in slots if slot in differing or (block, slot) in self._suspects}
-        if not differing:
-            return
-        for portion in self._until_stopped(of_source(self._source, coverage, self._read_types)):
-            parts = [part for slot in sorted(differing) for part in self._rows_of(slot, portion.stretch)]
-            classify(
-                self._fingerprinted(portion, None),
-                Fingerprinted.joined(parts),
-                read=differing,
-                equal=set(slots) - differing,
-                into=self._differences,
-                blocks=self._result.blocks,
-            )
-
-    def _rows_of(self, slot: int, stretch: RowidRange) -> Iterator[Fingerprinted]:
-        """A shard's rows in a range."""
-        ledger, pieces = self._pieces(slot, ranges.intersect(self._result.blocks.coverage, (stretch,)))
-        rows = self._readers[slot].rows(pieces, read_types=self._read_types, expected=rows_in(ledger, stretch))
-        for portion in rows:
-            yield self._fingerprinted(portion, slot)
-
-    def _fingerprinted(self, portion: Portion, slot: int | None) -> Fingerprinted:
-        """The portion's rows with the slot they were read from, or, given none, the slot of each row's key."""
-        table, frame = self._source.table, portion.frame
-        low, high = digest.fingerprints(frame, table, portion.read_types)
-        if slot is None:
-            keys = partition.keys(frame, table, portion.read_types, utf8=self._utf8)
-            slots = partition.slots(keys, self._map).astype(np.int64)
-        else:
-            slots = np.full(frame.height, slot)
-        return Fingerprinted(frame[ROWID].to_numpy(), slots, low, high)
-
-    def _until_stopped(self, items: Iterator[T]) -> Iterator[T]:
-        """The items; raises Stopped when a signal has come."""
-        for item in items:
-            self._check_stop()
-            yield item
+        pieces = self._blocks.pieces(block)
+        expected = ComparedRows.joined(
+            [rows for piece in pieces for rows in self._comparison.source_rows(source, piece)]
+        )
+        homes = np.bincount(expected.slots, minlength=self._all_slots)
+        differing = [
+            slot
+            for slot in readable
+            if block in self._changed or (block, slot) in self._suspects or homes[slot] != self._found[block, slot]
+        ]
+        found = {}
+        for slot in differing:
+            with self._comparison.open_shard(self._readers[slot].path, cache_kib=limits.cache_kib(2)) as shard:
+                found[slot] = ComparedRows.joined(
+                    [rows for piece in pieces for rows in self._comparison.rows(shard, piece)]
+                )
+        equal = set(readable) - set(differing)
+        classify(expected, found, equal=equal, into=self._differences, blocks=self._blocks)
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from etl.core.model import Index, RowidRange
-from etl.verify.blocks import Blocks
+from etl.shards.ledger_arrays import Numbers
 
 ROW_KINDS = ("missing", "extra", "changed", "misplaced", "duplicated")
 """missing: in the source, but in no shard. extra: in a shard, but not in the source, or outside the shard's windows.
@@ -31,10 +33,10 @@ class Rows:
         """An ellipsis where there are more rows than listed rowids."""
         return ", …" if self.count > len(self.rowids) else ""
 
-    def add(self, rowids: Iterable[int], count: int) -> None:
-        """Adds `count` rows; `rowids` are the first of them."""
-        self.count += count
-        self.rowids = sorted({*self.rowids, *rowids})[:FIRST_ROWIDS]
+    def add(self, rowids: Numbers) -> None:
+        """Adds rows."""
+        self.count += len(rowids)
+        self.rowids = sorted({*self.rowids, *map(int, np.sort(rowids)[:FIRST_ROWIDS])})[:FIRST_ROWIDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +113,15 @@ class Result:
     """The differences, and how much was compared; filled in while the verification runs."""
 
     differences: Differences = field(default_factory=Differences)
-    blocks: Blocks = field(default_factory=lambda: Blocks((), rows=0, slots=1))
-    all_windows: tuple[RowidRange, ...] = ()
+    all_windows: Sequence[RowidRange] = ()
     """All windows, compared or not."""
+    compared: Sequence[RowidRange] = ()
+    """The windows that were compared."""
     source_rows: int = 0
     shard_rows: int = 0
     shards: int = 0
     newer_rows: int = 0
     """Rows of the source outside all windows: the next run loads them."""
-
-    @property
-    def compared(self) -> Sequence[RowidRange]:
-        """The windows that were compared."""
-        return self.blocks.windows
 
 
 def counted(count: int, noun: str) -> str:

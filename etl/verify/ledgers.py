@@ -60,11 +60,6 @@ def without_overlaps(layouts: Iterable[tuple[Sequence[RowidRange], int]]) -> tup
     return tuple(chosen)
 
 
-def rows_in(ledger: Ledger, piece: RowidRange) -> int:
-    """The rows of the ledger's windows that reach into a range."""
-    return int(ledger.rows[(ledger.last >= piece.first_rowid) & (ledger.first <= piece.last_rowid)].sum())
-
-
 def others(ledger: Ledger, windows: Sequence[RowidRange]) -> list[RowidRange]:
     """The ledger's windows that are none of these."""
     has_all = int(np.count_nonzero(ledger.rows_of(windows) >= 0)) == len(ledger.first)

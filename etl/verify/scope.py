@@ -46,21 +46,20 @@ class Scope:
         is_recent = self.since is None or window.last_rowid >= self.since
         return is_recent and self.percent is None and (self.only is None or window in self.only)
 
-    def windows(self, windows: Sequence[RowidRange], *, rows: int) -> list[RowidRange]:
-        """The windows to compare, out of all windows; `rows` is the number of their rows."""
+    def windows(self, windows: Sequence[RowidRange], *, rows: int, row_bytes: float) -> list[RowidRange]:
+        """The windows to compare, out of all windows; `rows` is their rows' number, `row_bytes` the mean size."""
         if self.percent is None or not windows:
             return [window for window in windows if self.holds(window)]
-        # Groups as long as a block, so that a sample of small windows is still read in few, large calls.
+        # Groups as long as a block, so that a sample of small windows is still compared in few, large queries.
         recent = [window for window in windows if self.since is None or window.last_rowid >= self.since]
-        blocks = ranges.groups(recent, Blocks(recent, rows=rows, slots=1).windows_per_block)
+        blocks = ranges.groups(recent, Blocks(recent, rows=rows, row_bytes=row_bytes).windows_per_block)
         wanted = min(len(blocks), max(1, math.ceil(len(blocks) * self.percent / 100)))
         chosen = secrets.SystemRandom().sample(blocks, wanted)
         return sorted(window for block in chosen for window in block)
 
-    def coverage(self, windows: Sequence[RowidRange], chosen: ranges.Coverage) -> ranges.Coverage:
-        """The rowids to read in a shard: also those outside every window, where there should be no row."""
+    def outside(self, windows: Sequence[RowidRange]) -> ranges.Coverage:
+        """The rowids outside every window, where a shard should have no row; none for a sample."""
         if self.percent is not None:
-            return chosen
+            return ()
         first = MIN_ROWID if self.since is None else self.since
-        left_out = ranges.subtract(ranges.union(windows), chosen)
-        return ranges.union([*chosen, *ranges.subtract((RowidRange(first, MAX_ROWID),), left_out)])
+        return ranges.subtract((RowidRange(first, MAX_ROWID),), ranges.union(windows))

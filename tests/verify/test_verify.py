@@ -20,8 +20,8 @@ from adbc_driver_sqlite import dbapi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.runtime import lock
-from etl.sources.reader import Source
+from etl.runtime import limits, lock
+from etl.shards.comparison import Comparison
 from etl.verify.command import run
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader
@@ -78,16 +78,10 @@ def test_every_damage_is_found_and_named(migrated: dict[str, str], verify: Verif
         assert said["rows"][kind]["first_rowids"] == damage.rowids.get(kind, []), kind
 
 
-@pytest.mark.parametrize("small_rows", [-1, 20_000], ids=["through connectorx", "small"])
 @pytest.mark.parametrize("apply", FILE_DAMAGES.values(), ids=FILE_DAMAGES.keys())
 def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
-    migrated: dict[str, str],
-    verify: Verifier,
-    monkeypatch: pytest.MonkeyPatch,
-    apply: Callable[[Environ], None],
-    small_rows: int,
+    migrated: dict[str, str], verify: Verifier, apply: Callable[[Environ], None]
 ) -> None:
-    monkeypatch.setattr("etl.verify.shard_reader.SMALL_ROWS", small_rows)
     apply(migrated)
     said = verify(migrated)
     assert said["exit_code"] == 4
@@ -217,28 +211,27 @@ def test_since_compares_later_windows_only(migrated: dict[str, str], verify: Ver
 def test_a_sample_compares_a_share_of_the_windows(
     migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.verify.blocks.BLOCK_ROWS", 100)
+    monkeypatch.setattr("etl.verify.blocks.BLOCK_BYTES", 1)
     every("UPDATE clients SET note = 'other'")(migrated)
     said = verify(migrated, Scope(percent=25.0))
     assert (said["source_rows"], said["shard_rows"], said["windows"]) == (ROWS // 4, ROWS // 4, 5)
     assert said["differences"] == {"changed": ROWS // 4}
 
 
-@pytest.mark.parametrize("most_sums", [1, 8, 40])
-def test_blocks_of_any_size_find_the_same(
-    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, most_sums: int
+@pytest.mark.parametrize(("block_bytes", "files"), [(1, 64), (30_000, 300), (1 << 30, 64)])
+def test_blocks_of_any_size_and_groups_of_shards_find_the_same(
+    migrated: dict[str, str], verify: Verifier, monkeypatch: pytest.MonkeyPatch, block_bytes: int, files: int
 ) -> None:
-    monkeypatch.setattr("etl.verify.blocks.BLOCK_ROWS", 150)
-    monkeypatch.setattr("etl.verify.blocks.MOST_SUMS", most_sums)
-    monkeypatch.setattr("etl.sources.row_stream.READ_ROWS", 280)
-    monkeypatch.setattr("etl.verify.checker.READ_ROWS", 30)
+    monkeypatch.setattr("etl.verify.blocks.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(limits, "max_open_shards", lambda: files // 16)  # 4: two shards at once
+    monkeypatch.setattr("etl.shards.comparison._BATCH_ROWS", 30)
     DAMAGES["damage in two far windows"].apply(migrated)
     DAMAGES["a row in two shards"].apply(migrated)
     said = verify(migrated)
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
-@pytest.mark.parametrize(("owner", "function"), [(Source, "read"), (ShardReader, "fault")])
+@pytest.mark.parametrize(("owner", "function"), [(Comparison, "rows"), (ShardReader, "fault")])
 def test_a_signal_stops_it_with_nothing_proved(
     migrated: dict[str, str],
     capsys: pytest.CaptureFixture[str],
@@ -249,8 +242,7 @@ def test_a_signal_stops_it_with_nothing_proved(
     real, was_sent = getattr(owner, function), threading.Event()
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
-        is_last = args[0].path.name in ("source.db", "clients_shard_03.db")
-        if is_last and not was_sent.is_set():
+        if not was_sent.is_set():
             was_sent.set()
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **kwargs)
@@ -267,15 +259,9 @@ def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], caps
 
 
 @settings(max_examples=25)
-@given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7), through_connectorx=st.booleans())
-def test_any_table_is_equal_to_its_shards(
-    *, table: Table, num_shards: int, batch_size: int, through_connectorx: bool
-) -> None:
-    with (
-        migrated_table(table, num_shards=num_shards, batch_size=batch_size) as (place, environ),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr("etl.verify.shard_reader.SMALL_ROWS", -1 if through_connectorx else 20_000)
+@given(table=tables(), num_shards=st.integers(1, 5), batch_size=st.integers(1, 7))
+def test_any_table_is_equal_to_its_shards(*, table: Table, num_shards: int, batch_size: int) -> None:
+    with migrated_table(table, num_shards=num_shards, batch_size=batch_size) as (place, environ):
         assert run(environ) == 0
         append(table, place.source)
         assert run(environ) == 0

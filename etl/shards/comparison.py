@@ -1,0 +1,164 @@
+"""A shard compared with its source by SQLite itself: every cell by value and storage class, without a hash.
+
+The shard's own connection attaches the source, read-only, and joins the two by rowid. The answer says of each row of
+the shard whether the source has the same cells; the row's key comes with it and is routed as in a load. While a
+connection is open, no other copy of SQLite in this process may open either file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from etl.core import partition
+from etl.core.columns import TAGS
+from etl.core.errors import EtlError
+from etl.core.model import Affinity, RowidRange, ShardMap, Table
+from etl.runtime import limits
+from etl.sqlite import sql
+from etl.sqlite.adbc import Connection, ShardError
+from etl.sqlite.stdlib import read_only_uri
+
+ABSENT, CHANGED, SAME = 0, 1, 2
+"""What the source has of a shard's row: no row with its rowid, one with other cells, the same."""
+_BATCH_BYTES = 16 << 20
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRows:
+    """Rows of a shard, or all of the source, ascending; every array has the shape (rows,)."""
+
+    rowids: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.uint16]
+    """The slot of each row's key."""
+    states: npt.NDArray[np.int64]
+    """ABSENT, CHANGED or SAME."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[ComparedRows]) -> ComparedRows:
+        return cls(
+            np.concatenate([np.empty(0, np.int64), *(part.rowids for part in parts)]),
+            np.concatenate([np.empty(0, np.uint16), *(part.slots for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.states for part in parts)]),
+        )
+
+
+class Comparison:
+    """The source of one comparison, and how its rows are routed."""
+
+    def __init__(
+        self, source: Path, table: Table, shard_map: ShardMap, *, row_bytes: float, utf8: partition.ToUtf8 | None
+    ) -> None:
+        """`row_bytes` is the mean size of a row in the file, `utf8` as in `partition.keys`."""
+        self._source = source
+        self._table = table
+        self._map = shard_map
+        self._batch_rows = max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / row_bytes)))
+        self._utf8 = utf8
+
+    def open_shard(self, path: Path, *, cache_kib: int) -> Connection:
+        """The shard with the source attached."""
+        return self._attached(Connection(path, cache_kib=cache_kib), cache_kib)
+
+    def open_source(self) -> Connection:
+        """The source alone, attached to an empty database."""
+        connection = Connection(self._source, cache_kib=limits.cache_kib(1), uri=":memory:")
+        connection.pragma("encoding", f"'{self._table.encoding}'")  # attached files must have the same
+        return self._attached(connection, limits.cache_kib(1))
+
+    def _attached(self, connection: Connection, cache_kib: int) -> Connection:
+        try:
+            connection.execute(f"ATTACH {sql.literal(read_only_uri(self._source))} AS {sql.SOURCE}")
+            connection.pragma(f"{sql.SOURCE}.cache_size", -cache_kib)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def rows(self, shard: Connection, piece: RowidRange) -> Iterator[ComparedRows]:
+        """The shard's rows in a range. Raises EtlError that names the file that cannot be read."""
+        try:
+            yield from self._rows(shard, sql.compared(self._table, self._key("m"), piece))
+        except ShardError:
+            self._check_source(shard, piece)
+            raise
+
+    def source_rows(self, connection: Connection, piece: RowidRange) -> Iterator[ComparedRows]:
+        """All rows of the source in a range, with the slots where they belong."""
+        try:
+            yield from self._rows(connection, sql.source_keys(self._table, self._key("s"), piece))
+        except ShardError as error:
+            raise self._source_error(error) from None
+
+    def count(self, connection: Connection, piece: RowidRange) -> int:
+        """How many rows the source has in a range."""
+        try:
+            return int(connection.execute(sql.source_count(self._table, piece))[0][0])
+        except ShardError as error:
+            raise self._source_error(error) from None
+
+    def version(self, connection: Connection) -> int:
+        """A number that another one follows when a program has changed the source meanwhile."""
+        return int(connection.pragma(f"{sql.SOURCE}.data_version"))
+
+    def _rows(self, connection: Connection, statement: str) -> Iterator[ComparedRows]:
+        for batch in connection.batches(statement, rows=self._batch_rows):
+            frame = pl.DataFrame(pl.from_arrow(batch))
+            keys = self._keys(frame)
+            yield ComparedRows(frame["rowid"].to_numpy(), partition.slots(keys, self._map), frame["state"].to_numpy())
+
+    @property
+    def _is_text(self) -> bool:
+        """Whether every key is text or NULL, in UTF-8 where the file is sound."""
+        return self._table.key.affinity is Affinity.TEXT and self._table.encoding == "UTF-8"
+
+    def _key(self, alias: str) -> dict[str, str]:
+        """The expressions of a row's key: never NULL, for ADBC takes a column's type from its first rows."""
+        key = self._table.key
+        if key.name == self._table.rowid_column:
+            return {}
+        # A computed key is taken from the source, as a load does; of an absent row it is empty.
+        cell = f"{'s' if key.generated else alias}.{sql.quote(key.name)}"
+        if self._is_text:
+            return {"key": f"ifnull(CAST({cell} AS BLOB), x'')"}
+        tag, integer, real, data = sql.variant_cells(cell)
+        return {
+            "tag": tag,
+            "integer": f"ifnull({integer}, 0)",
+            "real": f"ifnull({real}, 0.0)",
+            "key": f"ifnull({data}, x'')",
+        }
+
+    def _keys(self, frame: pl.DataFrame) -> pl.Series:
+        if "key" not in frame.columns:
+            return partition.integer_keys(frame["rowid"])
+        keys = frame["key"]
+        if "tag" in frame.columns:
+            tag = frame["tag"]
+            real = frame["real"].set(tag != TAGS["real"], None)
+            return partition.variant_keys([tag, frame["integer"], real, keys], self._utf8)
+        try:
+            return keys.cast(pl.String)  # a blank text is found much faster than blank bytes
+        except pl.exceptions.ComputeError:
+            return keys  # one of them is no UTF-8
+
+    def _check_source(self, connection: Connection, piece: RowidRange) -> None:
+        """Raises EtlError where the source is the file that cannot be read: it is compared with itself."""
+        try:
+            for _ in connection.batches(sql.source_compared(self._table, piece), rows=self._batch_rows):
+                pass
+        except ShardError as error:
+            raise self._source_error(error) from None
+
+    def _source_error(self, error: ShardError) -> EtlError:
+        reason = str(error).partition("failed (")[2].partition(");")[0]
+        return EtlError(
+            f"SOURCE_DB={self._source}, TABLE_NAME={self._table.name}: reading failed ({reason}); nothing is lost, "
+            "run again when the source can be read"
+        )
