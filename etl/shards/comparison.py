@@ -22,10 +22,14 @@ from etl.core.model import Affinity, RowidRange, ShardMap, Table
 from etl.runtime import limits
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection, ShardError
-from etl.sqlite.stdlib import read_only_uri
 
 ABSENT, CHANGED, SAME = 0, 1, 2
 """What the source has of a shard's row: no row with its rowid, one with other cells, the same."""
+SHARDS_AT_ONCE = 9
+"""SQLite attaches ten files to a connection (SQLITE_MAX_ATTACHED); one is the source."""
+BLOCK_BYTES = 32 << 20
+"""Rows are compared by so many bytes of the source: what one shard reads of it is still cached for the next."""
+_SOURCE_CACHE_KIB = BLOCK_BYTES * 5 // 4 >> 10
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 65_536
 
@@ -62,37 +66,36 @@ class Comparison:
         self._batch_rows = max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / row_bytes)))
         self._utf8 = utf8
 
-    def open_shard(self, path: Path, *, cache_kib: int) -> Connection:
-        """The shard with the source attached."""
-        return self._attached(Connection(path, cache_kib=cache_kib), cache_kib)
-
-    def open_source(self) -> Connection:
-        """The source alone, attached to an empty database."""
+    def open(self) -> Connection:
+        """The source, attached to an empty database."""
         connection = Connection(self._source, cache_kib=limits.cache_kib(1), uri=":memory:")
-        connection.pragma("encoding", f"'{self._table.encoding}'")  # attached files must have the same
-        return self._attached(connection, limits.cache_kib(1))
-
-    def _attached(self, connection: Connection, cache_kib: int) -> Connection:
         try:
-            connection.execute(f"ATTACH {sql.literal(read_only_uri(self._source))} AS {sql.SOURCE}")
-            connection.pragma(f"{sql.SOURCE}.cache_size", -cache_kib)
+            connection.pragma("encoding", f"'{self._table.encoding}'")  # attached files must have the same
+            connection.attach(self._source, sql.SOURCE, mode="ro", cache_kib=_SOURCE_CACHE_KIB)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def rows(self, shard: Connection, piece: RowidRange) -> Iterator[ComparedRows]:
-        """The shard's rows in a range. Raises EtlError that names the file that cannot be read."""
+    def attach(self, connection: Connection, path: Path, number: int) -> None:
+        """Adds a shard under a number below SHARDS_AT_ONCE. The connection's shards share the source's page cache."""
+        connection.attach(path, sql.shard_schema(number), mode="rw", cache_kib=limits.cache_kib(1))
+
+    def rows(self, connection: Connection, path: Path, number: int, piece: RowidRange) -> Iterator[ComparedRows]:
+        """The rows in a range of the shard that was attached under this number.
+
+        Raises ShardError where the shard cannot be read, EtlError where the source cannot.
+        """
         try:
-            yield from self._rows(shard, sql.compared(self._table, self._key("m"), piece))
+            yield from self._rows(connection, sql.compared(self._table, number, self._key("m"), piece), path)
         except ShardError:
-            self._check_source(shard, piece)
+            self._check_source(connection, piece)
             raise
 
     def source_rows(self, connection: Connection, piece: RowidRange) -> Iterator[ComparedRows]:
         """All rows of the source in a range, with the slots where they belong."""
         try:
-            yield from self._rows(connection, sql.source_keys(self._table, self._key("s"), piece))
+            yield from self._rows(connection, sql.source_keys(self._table, self._key("s"), piece), self._source)
         except ShardError as error:
             raise self._source_error(error) from None
 
@@ -107,8 +110,8 @@ class Comparison:
         """A number that another one follows when a program has changed the source meanwhile."""
         return int(connection.pragma(f"{sql.SOURCE}.data_version"))
 
-    def _rows(self, connection: Connection, statement: str) -> Iterator[ComparedRows]:
-        for batch in connection.batches(statement, rows=self._batch_rows):
+    def _rows(self, connection: Connection, statement: str, path: Path) -> Iterator[ComparedRows]:
+        for batch in connection.batches(statement, rows=self._batch_rows, path=path):
             frame = pl.DataFrame(pl.from_arrow(batch))
             keys = self._keys(frame)
             yield ComparedRows(frame["rowid"].to_numpy(), partition.slots(keys, self._map), frame["state"].to_numpy())

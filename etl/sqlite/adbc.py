@@ -18,6 +18,7 @@ import pyarrow as pa
 from etl.core.errors import EtlError
 from etl.core.model import Table
 from etl.sqlite import sql
+from etl.sqlite.stdlib import file_uri
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -55,15 +56,22 @@ class Connection:
             self._cursor.execute(statement)
             return self._cursor.fetch_arrow_table()
 
-    def batches(self, statement: str, *, rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, statement: str, *, rows: int, path: Path | None = None) -> Iterator[pa.RecordBatch]:
         """The statement's rows as Arrow, so many at a time. Its columns must have no NULL.
 
-        The driver takes a column's type from the first batch, and fails where a later cell does not fit.
+        The driver takes a column's type from the first batch, and fails where a later cell does not fit. `path` is the
+        file that an error names, if it is an attached one.
         """
-        with self._errors(statement.split(maxsplit=2)[0]), closing(self._connection.cursor()) as cursor:
+        with _Errors(path or self.path, "SELECT"), closing(self._connection.cursor()) as cursor:
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(rows)})
             cursor.execute(statement)
             yield from cursor.fetch_record_batch()
+
+    def attach(self, path: Path, schema: str, *, mode: str, cache_kib: int) -> None:
+        """Attaches a file that exists under this name; `mode` as in `stdlib.file_uri`."""
+        with _Errors(path, "ATTACH"):
+            self.execute(f"ATTACH {sql.literal(file_uri(path, mode))} AS {schema}")
+            self.pragma(f"{schema}.cache_size", -cache_kib)
 
     def executemany(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
         """Runs the statement for each row of an Arrow table, from its buffers and without the GIL."""

@@ -18,7 +18,7 @@ VARIANT_PINS = ("0", "0", "0.0", "x''")
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
 SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
 SOURCE = "src"
-"""The schema under which a shard's connection has the source attached."""
+"""The schema under which a comparison has the source attached."""
 SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
 
 
@@ -102,9 +102,14 @@ def cells(table: Table, rowid: int) -> str:
 # -- a shard, `m`, beside its source, `s` ------------------------------------------------------------------------------
 
 
-def compared(table: Table, key: Mapping[str, str], piece: RowidRange) -> str:
+def shard_schema(number: int) -> str:
+    """The schema under which a comparison has its shards attached, numbered from 0."""
+    return f"shard{number}"
+
+
+def compared(table: Table, number: int, key: Mapping[str, str], piece: RowidRange) -> str:
     """A shard's rows in a range: rowid, the columns of `key`, and state: 0 absent in the source, 1 changed, 2 same."""
-    return _compared(table, "main", key, piece)
+    return _compared(table, shard_schema(number), key, piece)
 
 
 def source_compared(table: Table, piece: RowidRange) -> str:
@@ -144,13 +149,18 @@ def _named(columns: Mapping[str, str]) -> str:
 
 
 def _same(column: Column) -> str:
-    """Whether a cell is the same. Text and blob are never equal, but an integer and a real may be.
+    """Whether a cell is the same. IS takes equal integers and reals for the same, and both zeroes among the reals.
 
-    SQLite stores no number in a TEXT column; the check of the file finds one that something else has put there.
+    Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an editor
+    of the schema put there). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
     """
     m, s = (f"{alias}.{quote(column.name)}" for alias in ("m", "s"))
     same = f"{m} IS {s} COLLATE BINARY"
-    return same if column.affinity is Affinity.TEXT else f"{same} AND typeof({m}) = typeof({s})"
+    if column.affinity is not Affinity.TEXT:
+        same += f" AND typeof({m}) = typeof({s})"
+    if column.affinity is Affinity.BLOB:
+        same += f" AND ({m} IS NOT 0.0 OR atan2(0.0, {m}) IS atan2(0.0, {s}))"
+    return same
 
 
 def _all(terms: Sequence[str]) -> str:

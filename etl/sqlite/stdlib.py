@@ -22,7 +22,12 @@ _OF_THE_APPLICATION = ("no such collation sequence", "no such function", "unknow
 
 def read_only_uri(path: Path) -> str:
     """The file as SQLite's URI that can neither write nor create it."""
-    return "file:" + url_quote(os.fsencode(path.absolute())) + "?mode=ro"
+    return file_uri(path, "ro")
+
+
+def file_uri(path: Path, mode: str) -> str:
+    """The file as SQLite's URI: `ro` to read it, `rw` to write it, if it exists."""
+    return f"file:{url_quote(os.fsencode(path.absolute()))}?mode={mode}"
 
 
 @contextmanager

@@ -8,14 +8,12 @@ import numpy as np
 
 from etl.core import ranges
 from etl.core.model import RowidRange
+from etl.shards.comparison import BLOCK_BYTES
 from etl.shards.ledger_arrays import Numbers, window_of
-
-BLOCK_BYTES = 64 << 20
-"""A block has windows of about so many bytes of the source: what one shard reads of it is still cached for the next."""
 
 
 class Blocks:
-    """Disjoint windows in ascending order. A block is `windows_per_block` consecutive windows."""
+    """Disjoint windows in ascending order. A block is `windows_per_block` consecutive windows, of about BLOCK_BYTES."""
 
     def __init__(self, windows: Sequence[RowidRange], *, rows: int, row_bytes: float) -> None:
         self.windows = windows

@@ -10,17 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
 
 from etl.core import ranges
-from etl.core.errors import EtlError
 from etl.core.model import RowidRange
 from etl.runtime import limits
 from etl.shards import ledger_arrays
-from etl.shards.comparison import SAME, ComparedRows, Comparison
+from etl.shards.comparison import SHARDS_AT_ONCE, ComparedRows, Comparison
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
@@ -28,26 +26,17 @@ from etl.sources.reader import Source
 from etl.sqlite.adbc import Connection, ShardError
 from etl.sqlite.utf16 import utf8_converter
 from etl.status.progress_bar import ProgressBar
+from etl.verify import worker
 from etl.verify.blocks import Blocks
 from etl.verify.differences import Result
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader, checkers
 from etl.verify.structure import StructureCheck
 from etl.verify.trace import classify
+from etl.verify.worker import Part, Worker
 
 _TICK_S = 0.2
 _THREADS = 2
-_FILES_PER_SHARD = 2
-"""A connection has the shard and the source open."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One shard's rows of one block."""
-
-    rows_by_window: Numbers
-    is_equal: bool
-    """Whether each is the same in the source, and in the shard of its key."""
 
 
 class Stopped(Exception):
@@ -76,12 +65,10 @@ class Checker:
         self._bar = bar
         self._stop = stop
         self._readers = [ShardReader(shard.path, source.table) for shard in shard_set.shards]
-        self._locks = [threading.Lock() for _ in shard_set.shards]
+        self._paths = [shard.path for shard in shard_set.shards]
         self._result = Result()
         self._differences = self._result.differences
         self._structure = StructureCheck(shard_set, self._readers, source.table, scope=scope, into=self._differences)
-        self._unreadable: set[int] = set()
-        """Slots whose file turned out damaged on the way."""
         self._suspects: set[tuple[int, int]] = set()
         """Block and slot where some row is not the same, or not in the shard of its key."""
         self._versions: dict[int, int] = {}
@@ -102,7 +89,7 @@ class Checker:
         with utf8_converter(self._source.table.encoding) as utf8:
             table = self._source.table
             self._comparison = Comparison(self._source.path, table, self._map, row_bytes=row_bytes, utf8=utf8)
-            with self._comparison.open_source() as source:
+            with self._comparison.open() as source:
                 self._compare(source, slots, ManifestCheck(self._shard_set.manifest, windows, self._map))
         return self._result
 
@@ -114,7 +101,7 @@ class Checker:
         self._found = np.zeros((self._blocks.count, self._all_slots), np.int64)
         """The shards' rows by block and slot."""
         readable: list[int] = []
-        size = max(1, limits.max_open_shards() // _FILES_PER_SHARD)
+        size = limits.max_open_shards()
         for start in range(0, len(slots), size):
             readable += self._compare_group(source, slots[start : start + size], manifest)
         self._result.source_rows = int(self._expected[:, slice(None) if self._is_whole else list(slots)].sum())
@@ -133,69 +120,46 @@ class Checker:
     def _compare_group(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> list[int]:
         """Compares all blocks of these shards in step, so that the source is read once; returns the readable slots."""
         counted = {slot: np.zeros(len(self._blocks.windows), np.int64) for slot in slots}
+        size = min(SHARDS_AT_ONCE, -(-len(slots) // _THREADS))
+        errors: dict[int, ShardError] = {}
         with ExitStack() as stack, ThreadPoolExecutor(_THREADS, thread_name_prefix="etl") as pool:
-            shards = self._opened(slots, stack)
-            pending: dict[int, Future[_Part]] = {}
+            workers = [
+                stack.enter_context(self._worker(slots[start : start + size])) for start in range(0, len(slots), size)
+            ]
+            pending: list[Future[dict[int, Part]]] = []
             for block in range(self._blocks.count + 1):  # one block ahead
-                coming = {}
+                coming = []
                 if block < self._blocks.count:
                     self._versions.setdefault(block, self._comparison.version(source))
-                    coming = {slot: pool.submit(self._part, slot, shard, block) for slot, shard in shards.items()}
+                    shrink = len(workers) > _THREADS  # else the caches are few enough
+                    coming = [pool.submit(worker.compare, self._blocks, block, shrink=shrink) for worker in workers]
+                for future in pending:
+                    self._gather(block - 1, future.result(), counted)
                 if block:
-                    self._gather(source, block - 1, pending, shards, counted)
+                    self._count_source(source, block - 1)
                 pending = coming
-            for slot in list(shards):
-                try:
-                    self._check_rest(slot, shards[slot], counted.pop(slot), manifest)
-                except EtlError as error:
-                    self._damaged(slot, error)
-        if self._scope.is_everything:
-            self._check_files(list(shards))
-        return [slot for slot in shards if slot not in self._unreadable]
+            for worker in workers:
+                errors |= worker.errors
+        for slot, error in errors.items():
+            self._structure.damaged(slot, error)
+        readable = [slot for slot in slots if slot not in errors]
+        for slot in readable:
+            self._check_ledger(slot, counted[slot], manifest)
+        return self._sound(readable) if self._scope.is_everything else readable
 
-    def _opened(self, slots: Sequence[int], stack: ExitStack) -> dict[int, Connection]:
-        shards = {}
-        for slot in slots:
-            try:
-                opened = self._comparison.open_shard(
-                    self._readers[slot].path, cache_kib=limits.cache_kib(2 * len(slots))
-                )
-                shards[slot] = stack.enter_context(opened)
-            except EtlError as error:
-                self._damaged(slot, error)
-        return shards
+    def _worker(self, slots: Sequence[int]) -> AbstractContextManager[Worker]:
+        return worker.opened(self._comparison, {slot: self._paths[slot] for slot in slots}, self._check_stop)
 
-    def _part(self, slot: int, shard: Connection, block: int) -> _Part:
-        rowids, is_equal = [], True
-        with self._locks[slot]:
-            for piece in self._blocks.pieces(block):
-                for rows in self._comparison.rows(shard, piece):
-                    rowids.append(rows.rowids)
-                    is_equal &= bool((rows.states == SAME).all() and (rows.slots == slot).all())
-                    self._check_stop()
-        return _Part(self._blocks.rows_by_window(block, rowids), is_equal)
-
-    def _gather(
-        self,
-        source: Connection,
-        block: int,
-        parts: Mapping[int, Future[_Part]],
-        shards: dict[int, Connection],
-        counted: Mapping[int, Numbers],
-    ) -> None:
-        """Takes in what the threads found in a block."""
-        for slot, future in parts.items():
-            try:
-                part = future.result()
-            except ShardError as error:
-                if shards.pop(slot, None):
-                    self._damaged(slot, error)
-                continue
+    def _gather(self, block: int, parts: Mapping[int, Part], counted: Mapping[int, Numbers]) -> None:
+        """Takes in what a worker found in a block."""
+        for slot, part in parts.items():
             counted[slot][self._blocks.positions(block)] = part.rows_by_window
             self._found[block, slot] = part.rows_by_window.sum()
             if not part.is_equal:
                 self._suspects.add((block, slot))
             self._bar.compared(int(self._found[block, slot]))
+
+    def _count_source(self, source: Connection, block: int) -> None:
         if not self._expected[block].any():
             for piece in self._blocks.pieces(block):
                 self._expected[block] += self._source_rows(source, piece)
@@ -210,18 +174,25 @@ class Checker:
             counts += np.bincount(rows.slots, minlength=self._all_slots)
         return counts
 
-    def _check_rest(self, slot: int, shard: Connection, counted: Numbers, manifest: ManifestCheck) -> None:
-        """Checks what is left of a shard: rows outside every window, and its ledger."""
-        for piece in self._scope.outside(self._result.all_windows):
-            for rows in self._comparison.rows(shard, piece):
-                self._differences.rows["extra"].add(rows.rowids)
-                self._differences.outside.add(slot)
-                self._result.shard_rows += len(rows.rowids)
-        ledger = ledger_arrays.read(shard)
-        self._structure.check_ledger(slot, ledger, self._result.all_windows, self._result.compared, counted)
-        manifest.add(slot, ledger.rows_of(self._result.all_windows))
+    # -- what else a shard has -----------------------------------------------------------------------------------------
 
-    def _check_files(self, slots: Sequence[int]) -> None:
+    def _check_ledger(self, slot: int, counted: Numbers, manifest: ManifestCheck) -> None:
+        """Checks a shard's rows outside every window, and its ledger."""
+        windows = self._result.all_windows
+        with self._worker([slot]) as shard:
+            outside = shard.all_rows(slot, self._scope.outside(windows))
+        if len(outside.rowids):
+            self._differences.rows["extra"].add(outside.rowids)
+            self._differences.outside.add(slot)
+            self._result.shard_rows += len(outside.rowids)
+        with self._shard_set.shards[slot].opened() as connection:
+            ledger = ledger_arrays.read(connection)
+        self._structure.check_ledger(slot, ledger, windows, self._result.compared, counted)
+        manifest.add(slot, ledger.rows_of(windows))
+
+    def _sound(self, slots: Sequence[int]) -> list[int]:
+        """Checks the files; the slots whose file is sound."""
+        sound = []
         with checkers() as pool:
             checks = {slot: pool.submit(self._readers[slot].fault, quick=self._scope.quick) for slot in slots}
             for slot, check in checks.items():
@@ -229,11 +200,10 @@ class Checker:
                     self._check_stop()
                 self._check_stop()
                 if error := check.result():
-                    self._damaged(slot, error)
-
-    def _damaged(self, slot: int, error: EtlError) -> None:
-        self._unreadable.add(slot)
-        self._structure.damaged(slot, error)
+                    self._structure.damaged(slot, error)
+                else:
+                    sound.append(slot)
+        return sound
 
     # -- where they differ ---------------------------------------------------------------------------------------------
 
@@ -248,9 +218,8 @@ class Checker:
     def _trace(self, source: Connection, block: int, readable: Sequence[int]) -> None:
         """Finds the slots, then the rows, in which a block differs."""
         pieces = self._blocks.pieces(block)
-        expected = ComparedRows.joined(
-            [rows for piece in pieces for rows in self._comparison.source_rows(source, piece)]
-        )
+        rows = [rows for piece in pieces for rows in self._comparison.source_rows(source, piece)]
+        expected = ComparedRows.joined(rows)
         homes = np.bincount(expected.slots, minlength=self._all_slots)
         differing = [
             slot
@@ -259,10 +228,8 @@ class Checker:
         ]
         found = {}
         for slot in differing:
-            with self._comparison.open_shard(self._readers[slot].path, cache_kib=limits.cache_kib(2)) as shard:
-                found[slot] = ComparedRows.joined(
-                    [rows for piece in pieces for rows in self._comparison.rows(shard, piece)]
-                )
+            with self._worker([slot]) as shard:
+                found[slot] = shard.all_rows(slot, pieces)
         equal = set(readable) - set(differing)
         classify(expected, found, equal=equal, into=self._differences, blocks=self._blocks)
 
