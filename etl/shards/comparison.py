@@ -161,7 +161,7 @@ class Comparison:
 
     def _source_error(self, error: ShardError) -> EtlError:
         reason = str(error).partition("failed (")[2].partition(");")[0]
-        return EtlError(
-            f"SOURCE_DB={self._source}, TABLE_NAME={self._table.name}: reading failed ({reason}); nothing is lost, "
-            "run again when the source can be read"
-        )
+        return self._error(f"reading failed ({reason}); nothing is lost, run again when the source can be read")
+
+    def _error(self, what: str) -> EtlError:
+        return EtlError(f"SOURCE_DB={self._source}, TABLE_NAME={self._table.name}: {what}")

@@ -151,8 +151,8 @@ def _named(columns: Mapping[str, str]) -> str:
 def _same(column: Column) -> str:
     """Whether a cell is the same. IS takes equal integers and reals for the same, and both zeroes among the reals.
 
-    Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an editor
-    of the schema put there). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
+    Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an
+    edited schema let in). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
     """
     m, s = (f"{alias}.{quote(column.name)}" for alias in ("m", "s"))
     same = f"{m} IS {s} COLLATE BINARY"

@@ -101,11 +101,11 @@ def test_the_time_left_is_unknown_while_nothing_is_done() -> None:
     assert begun(rowids=100).eta_s(5.0) is None
 
 
-def test_a_verification_is_half_done_when_one_side_is_read() -> None:
+def test_a_verification_is_done_when_all_its_rows_are_compared() -> None:
     progress = Progress()
     progress.begin_verification(now_s=0.0, rows=1_000)
-    progress.compared(1_000)
+    progress.compared(500)
     assert (progress.percent, progress.rows_per_s(10.0), progress.eta_s(10.0)) == (50.0, 50.0, 10.0)
-    progress.compared(1_000)
+    progress.compared(500)
     assert progress.percent == 100.0
     assert progress.figures(20.0).rows == 1_000
