@@ -101,7 +101,9 @@ class Damage:
     counts: Mapping[str, int]
     rowids: Mapping[str, Sequence[int]] = field(default_factory=dict)
     windows: int = 0
-    """How many a repair has to write again."""
+    """How many have rows or ledger lines that a repair has to write again."""
+    foreign: int = 0
+    """How many of its extra rows no run wrote."""
 
 
 def _changed(*statements: str, rowid: int = 205) -> Damage:
@@ -142,11 +144,13 @@ DAMAGES = {
         {"missing": 1, "extra": 1, "ledger": 1},
         {"missing": [7], "extra": [-7]},
         1,
+        foreign=1,
     ),
     "extra rows above and below": Damage(
         first("INSERT INTO clients (rowid, k) VALUES (-9223372036854775808, 'a'), (-1, 'a'), (0, 'b'), (5000, 'c')"),
         {"extra": 4},
         {"extra": [-(2**63), -1, 0, 5000]},
+        foreign=4,
     ),
     "a misplaced row": Damage(copy(205, move=True), {"misplaced": 1, "ledger": 2}, {"misplaced": [205]}, 1),
     "a misplaced row, the ledgers made to fit": Damage(
@@ -178,6 +182,7 @@ DAMAGES = {
         every("DELETE FROM _etl_windows WHERE first_rowid = 101"),
         {"extra": 100, "manifest": 1},
         {"extra": list(range(101, 121))},
+        foreign=100,
     ),
     "a strange line in a ledger": Damage(
         first("UPDATE _etl_windows SET last_rowid = 250 WHERE first_rowid = 101"), {"ledger": 2, "manifest": 1}, {}, 2

@@ -43,10 +43,16 @@ class Verifier:
         self._capsys = capsys
 
     def __call__(
-        self, environ: Environ, scope: Scope = EVERYTHING, *, repair: bool = False, force: bool = False
+        self,
+        environ: Environ,
+        scope: Scope = EVERYTHING,
+        *,
+        repair: bool = False,
+        force: bool = False,
+        delete_foreign: bool = False,
     ) -> dict[str, Any]:
         self._capsys.readouterr()
-        code = run(environ, scope=scope, repair=repair, force=force, as_json=True)
+        code = run(environ, scope=scope, repair=repair, force=force, delete_foreign=delete_foreign, as_json=True)
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err
         said: dict[str, Any] = json.loads(out)

@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from etl.core import partition
 from etl.core.columns import TAGS
 from etl.core.errors import EtlError
 from etl.core.model import Affinity, RowidRange, ShardMap, Table
 from etl.runtime import limits
-from etl.sqlite import sql
+from etl.shards import sql
+from etl.shards.ledger_arrays import Numbers
 from etl.sqlite.adbc import Connection, ShardError
+from etl.sqlite.sql import quote, variant_cells
 
 ABSENT, CHANGED, SAME = 0, 1, 2
 """What the source has of a shard's row: no row with its rowid, one with other cells, the same."""
@@ -30,18 +33,19 @@ SHARDS_AT_ONCE = 9
 BLOCK_BYTES = 32 << 20
 """Rows are compared by so many bytes of the source: what one shard reads of it is still cached for the next."""
 _SOURCE_CACHE_KIB = BLOCK_BYTES * 5 // 4 >> 10
-_BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 65_536
+_LARGE_ROW_BYTES = 256
+"""Larger rows, which may have larger keys, come in smaller batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRows:
     """Rows of a shard, or all of the source, ascending; every array has the shape (rows,)."""
 
-    rowids: npt.NDArray[np.int64]
+    rowids: Numbers
     slots: npt.NDArray[np.uint16]
     """The slot of each row's key."""
-    states: npt.NDArray[np.int64]
+    states: Numbers
     """ABSENT, CHANGED or SAME."""
 
     @classmethod
@@ -57,13 +61,14 @@ class Comparison:
     """The source of one comparison, and how its rows are routed."""
 
     def __init__(
-        self, source: Path, table: Table, shard_map: ShardMap, *, row_bytes: float, utf8: partition.ToUtf8 | None
+        self, source: Path, table: Table, shard_map: ShardMap, rowids: RowidRange | None, utf8: partition.ToUtf8 | None
     ) -> None:
-        """`row_bytes` is the mean size of a row in the file, `utf8` as in `partition.keys`."""
+        """`rowids` are those of the source; `utf8` as in `partition.keys`."""
         self._source = source
         self._table = table
         self._map = shard_map
-        self._batch_rows = max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / row_bytes)))
+        row_bytes = source.stat().st_size / rowids.span if rowids else 1.0
+        self._batch_rows = max(1, int(_BATCH_ROWS / max(1.0, row_bytes / _LARGE_ROW_BYTES)))
         self._utf8 = utf8
 
     def open(self) -> Connection:
@@ -99,6 +104,15 @@ class Comparison:
         except ShardError as error:
             raise self._source_error(error) from None
 
+    def chosen_rows(self, connection: Connection, rowids: Numbers) -> ComparedRows:
+        """The source's rows at these rowids, with the slots where they belong."""
+        fill(connection, rowids)
+        try:
+            statement = sql.chosen_keys(self._table, self._key("s"))
+            return ComparedRows.joined(list(self._rows(connection, statement, self._source)))
+        except ShardError as error:
+            raise self._source_error(error) from None
+
     def count(self, connection: Connection, piece: RowidRange) -> int:
         """How many rows the source has in a range."""
         try:
@@ -127,10 +141,10 @@ class Comparison:
         if key.name == self._table.rowid_column:
             return {}
         # A computed key is taken from the source, as a load does; of an absent row it is empty.
-        cell = f"{'s' if key.generated else alias}.{sql.quote(key.name)}"
+        cell = f"{'s' if key.generated else alias}.{quote(key.name)}"
         if self._is_text:
             return {"key": f"ifnull(CAST({cell} AS BLOB), x'')"}
-        tag, integer, real, data = sql.variant_cells(cell)
+        tag, integer, real, data = variant_cells(cell)
         return {
             "tag": tag,
             "integer": f"ifnull({integer}, 0)",
@@ -165,3 +179,10 @@ class Comparison:
 
     def _error(self, what: str) -> EtlError:
         return EtlError(f"SOURCE_DB={self._source}, TABLE_NAME={self._table.name}: {what}")
+
+
+def fill(connection: Connection, rowids: Numbers) -> None:
+    """Makes these the chosen rowids of the statements in `shards.sql`; ascending, none twice."""
+    connection.execute(sql.CREATE_ROWIDS)
+    connection.execute(sql.CLEAR_ROWIDS)
+    connection.executemany(sql.INSERT_ROWID, pa.table({"id": rowids}))

@@ -1,85 +1,127 @@
-"""Windows of some shards, deleted and written again as the source has them now: one transaction for each shard."""
+"""Rows replaced in the shards by what the source has now: the one way of every repair.
+
+First each shard that is to hold rows gets them. In one transaction it deletes their old versions, copies the new ones
+from the source, which is attached to its connection, and corrects the counts in the ledger. Then the other shards
+delete theirs. So a row may be in two shards after a kill, but never in none.
+
+A UNIQUE conflict means that the row in the way is stale. Its rowid joins the others, its shard deletes it first, and
+the replacement begins again. Only where two stale rows are in each other's way in two shards, a kill between the two
+commits leaves one of them out; then its block still differs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from typing import Self
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from etl.core import ranges
 from etl.core.model import RowidRange
 from etl.runtime import limits, log
-from etl.shards import ledger, ledger_arrays
+from etl.shards import sql
+from etl.shards.comparison import Comparison, fill
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.shard import Shard
-from etl.shards.transaction import Transaction
+from etl.sqlite.adbc import Connection, ShardError
+from etl.sqlite.ddl import without_not_null
+
+_NONE = np.empty(0, np.int64)
+
+
+class _InTheWay(Exception):
+    """A UNIQUE conflict with stale rows of this shard."""
+
+    def __init__(self, slot: int, rowids: Numbers) -> None:
+        super().__init__(slot)
+        self.slot = slot
+        self.rowids = rowids
 
 
 class Replacement:
-    """A context manager; what is not committed when the block ends is rolled back.
+    """Replaces rows of one table's shards."""
 
-    The old rows of all shards are deleted before any row is inserted: a UNIQUE cell may have moved to another window.
-    """
-
-    def __init__(self, shards: Mapping[int, Shard], windows: Mapping[int, Sequence[RowidRange]]) -> None:
-        """Takes the shards by slot, and the windows to replace in each: disjoint and ascending."""
+    def __init__(self, source: Path, shards: Sequence[Shard], comparison: Comparison, *, run_id: str) -> None:
+        """Takes the shards by slot."""
+        self._source = source
         self._shards = shards
-        self._windows = windows
-        self._first = {slot: np.array([window.first_rowid for window in of], np.int64) for slot, of in windows.items()}
-        self._last = {slot: np.array([window.last_rowid for window in of], np.int64) for slot, of in windows.items()}
-        self._rows = {slot: np.zeros(len(of), np.int64) for slot, of in windows.items()}
-        self._transactions: dict[int, Transaction] = {}
-        self._stack = ExitStack()
+        self._comparison = comparison
+        self._run_id = run_id
 
-    def __enter__(self) -> Self:
-        for slot, shard in self._shards.items():
-            self._transactions[slot] = Transaction(shard, cache_kib=limits.cache_kib(len(self._shards)))
-            self._stack.callback(self._transactions[slot].close)
-        return self
+    def replace(self, rowids: Numbers, held: Mapping[int, Numbers]) -> None:
+        """Makes the rows at these rowids those of the source, wherever they belong.
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    @property
-    def coverage(self) -> ranges.Coverage:
-        """The rowids to read from the source."""
-        return ranges.union(window for windows in self._windows.values() for window in windows)
-
-    def delete(self, slot: int) -> None:
-        """Deletes the windows' rows and ledger lines."""
-        for statement in ledger.deletions(self._shards[slot].table, ranges.union(self._windows[slot])):
-            self._transactions[slot].execute(statement)
-
-    def execute(self, slot: int, statement: str) -> None:
-        """Runs another statement in the shard's transaction, before any row is inserted."""
-        self._transactions[slot].execute(statement)
-
-    def select(self, rowids: Numbers, slots: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
-        """Which rows are to be inserted, given all rows of the source in some ranges; counts them by window.
-
-        `slots` says which shard each row belongs to; all arrays have the shape (rows,).
+        `held` has, by slot, the rowids that a shard holds now; a shard that is not in it is not written. Raises
+        EtlError.
         """
-        selected = np.zeros(len(rowids), np.bool_)
-        for slot, counts in self._rows.items():
-            of_slot = np.flatnonzero(slots == slot)
-            windows = ledger_arrays.window_of(self._first[slot], self._last[slot], rowids[of_slot])
-            inside = windows >= 0
-            counts[:] += np.bincount(windows[inside], minlength=len(counts))
-            selected[of_slot[inside]] = True
-        return selected
+        in_the_way: dict[int, Numbers] = {}
+        while True:
+            homes = self._homes(rowids, held)
+            try:
+                for slot in sorted(homes, key=lambda slot: slot in in_the_way):
+                    stale = np.union1d(homes[slot], in_the_way.get(slot, _NONE))
+                    self._write(slot, delete=stale, copy=homes[slot])
+                break
+            except _InTheWay as conflict:
+                known = in_the_way.get(conflict.slot, _NONE)
+                in_the_way[conflict.slot] = np.union1d(known, conflict.rowids)
+                rowids = np.union1d(rowids, conflict.rowids)
+        for slot, of_shard in held.items():
+            elsewhere = np.setdiff1d(np.intersect1d(of_shard, rowids), homes.get(slot, _NONE))
+            if len(elsewhere):
+                self._write(slot, delete=elsewhere, copy=_NONE)
 
-    def insert(self, slot: int, rows: pa.Table, statement: str, *, breaks_not_null: bool) -> None:
-        """Inserts the selected rows of a shard, sorted by rowid."""
-        self._transactions[slot].insert(rows, statement, breaks_not_null=breaks_not_null)
+    def correct_ledger(self, slot: int, windows: Mapping[RowidRange, int]) -> None:
+        """Makes the shard's ledger have exactly these windows, each given with the number of its foreign rows."""
+        shard = self._shards[slot]
+        with shard.connect(cache_kib=limits.cache_kib(1)) as connection:
+            shard.begin(connection)
+            now = log.now().isoformat()
+            for window, foreign in windows.items():
+                for statement in sql.correct_window(shard.table, window, self._run_id, now, foreign=foreign):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
 
-    def commit(self, slot: int, run_id: str) -> int:
-        """Commits the shard's rows with their ledger lines; returns the number of rows."""
-        transaction = self._transactions[slot]
-        for window, rows in zip(self._windows[slot], self._rows[slot], strict=True):
-            transaction.note(window, int(rows))
-        transaction.commit(run_id, log.now().isoformat())
-        return int(self._rows[slot].sum())
+    def _homes(self, rowids: Numbers, held: Mapping[int, Numbers]) -> dict[int, Numbers]:
+        """The rowids that the source has, by the slot where they belong."""
+        with self._comparison.open() as connection:
+            rows = self._comparison.chosen_rows(connection, rowids)
+        return {slot: of for slot in held if len(of := rows.rowids[rows.slots == slot])}
+
+    def _write(self, slot: int, *, delete: Numbers, copy: Numbers) -> None:
+        """Deletes rows of a shard, and copies others from the source, in one transaction."""
+        shard = self._shards[slot]
+        with shard.connect(cache_kib=limits.cache_kib(1)) as connection:
+            connection.attach(self._source, sql.SOURCE, mode="ro", cache_kib=limits.cache_kib(1))
+            shard.begin(connection)
+            relaxed = len(copy) and any(column.not_null for column in shard.table.columns)
+            if relaxed:
+                connection.replace_ddl(shard.table, without_not_null(shard.table.ddl))
+            every, now = np.union1d(delete, copy), log.now().isoformat()
+            fill(connection, every)
+            connection.execute(sql.count_chosen(shard.table, "-", self._run_id, now))
+            fill(connection, delete)
+            connection.execute(sql.delete_chosen(shard.table))
+            fill(connection, copy)
+            try:
+                connection.execute(sql.copy_chosen(shard.table))
+            except ShardError as error:
+                if "UNIQUE constraint failed" in str(error) and len(found := _in_the_way(shard, connection)):
+                    raise _InTheWay(slot, found) from None
+                raise
+            fill(connection, every)
+            connection.execute(sql.count_chosen(shard.table, "+", self._run_id, now))
+            if relaxed:
+                connection.replace_ddl(shard.table, shard.table.ddl)
+            connection.execute("COMMIT")
+
+
+def _in_the_way(shard: Shard, connection: Connection) -> Numbers:
+    """The shard's rows that keep the chosen ones out; what this writes is rolled back when the connection closes.
+
+    Whatever makes a row unique (a constraint, an index on expressions, a partial index), REPLACE finds it.
+    """
+    connection.execute(sql.CREATE_REMOVED)
+    connection.execute(sql.note_removed(shard.table))
+    connection.pragma("recursive_triggers", "ON")
+    connection.execute(sql.copy_chosen(shard.table, conflict="REPLACE"))
+    return np.array(connection.fetch(sql.REMOVED).column(0), np.int64)

@@ -7,18 +7,16 @@ table name for a WITH clause, and an unknown bare name in double quotes for a st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from etl.core.columns import TAGS, ReadTypes
-from etl.core.model import Affinity, Column, Index, ReadType, RowidRange, Table, folded
+from etl.core.model import Index, ReadType, RowidRange, Table, folded
 
 PINS = {ReadType.INTEGER: "0", ReadType.REAL: "0.0", ReadType.TEXT: "''", ReadType.BLOB: "x''"}
 """A cell of each read type: in the first row of a result it fixes the type that connectorx gives the column."""
 VARIANT_PINS = ("0", "0", "0.0", "x''")
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
 SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
-SOURCE = "src"
-"""The schema under which a comparison has the source attached."""
 SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
 
 
@@ -97,78 +95,6 @@ def cells(table: Table, rowid: int) -> str:
     exact = [f"CASE typeof({cell}) WHEN 'text' THEN CAST({cell} AS BLOB) ELSE {cell} END" for cell in columns]
     where = f"NOT INDEXED WHERE {rowid_of(table)} = {rowid}"
     return f"SELECT {', '.join(exact or ['1'])} FROM {named(table)} {where}"
-
-
-# -- a shard, `m`, beside its source, `s` ------------------------------------------------------------------------------
-
-
-def shard_schema(number: int) -> str:
-    """The schema under which a comparison has its shards attached, numbered from 0."""
-    return f"shard{number}"
-
-
-def compared(table: Table, number: int, key: Mapping[str, str], piece: RowidRange) -> str:
-    """A shard's rows in a range: rowid, the columns of `key`, and state: 0 absent in the source, 1 changed, 2 same."""
-    return _compared(table, shard_schema(number), key, piece)
-
-
-def source_compared(table: Table, piece: RowidRange) -> str:
-    """The same for the source beside itself: it reads all that a comparison reads of the source."""
-    return _compared(table, SOURCE, {}, piece)
-
-
-def _compared(table: Table, schema: str, key: Mapping[str, str], piece: RowidRange) -> str:
-    name, rowid = quote(table.name), quote(table.rowid_name)
-    state = f"CASE WHEN s.{rowid} IS NULL THEN 0 ELSE 1 + {_all([_same(column) for column in table.written])} END"
-    return (
-        f"SELECT m.{rowid} AS rowid, {_named(key)}{state} AS state FROM {schema}.{name} AS m NOT INDEXED "
-        f"LEFT JOIN {SOURCE}.{name} AS s ON s.{rowid} = m.{rowid} WHERE {_between('m', table, piece)}"
-    )
-
-
-def source_keys(table: Table, key: Mapping[str, str], piece: RowidRange) -> str:
-    """The source's rows in a range, in the same columns."""
-    return f"SELECT s.{quote(table.rowid_name)} AS rowid, {_named(key)}2 AS state {_of_source(table, piece)}"
-
-
-def source_count(table: Table, piece: RowidRange) -> str:
-    """How many rows the source has in a range."""
-    return f"SELECT count(*) {_of_source(table, piece)}"
-
-
-def _of_source(table: Table, piece: RowidRange) -> str:
-    return f"FROM {SOURCE}.{quote(table.name)} AS s NOT INDEXED WHERE {_between('s', table, piece)}"
-
-
-def _between(alias: str, table: Table, piece: RowidRange) -> str:
-    return f"{alias}.{quote(table.rowid_name)} BETWEEN {piece.first_rowid} AND {piece.last_rowid}"
-
-
-def _named(columns: Mapping[str, str]) -> str:
-    return "".join(f"{expression} AS {name}, " for name, expression in columns.items())
-
-
-def _same(column: Column) -> str:
-    """Whether a cell is the same. IS takes equal integers and reals for the same, and both zeroes among the reals.
-
-    Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an
-    edited schema let in). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
-    """
-    m, s = (f"{alias}.{quote(column.name)}" for alias in ("m", "s"))
-    same = f"{m} IS {s} COLLATE BINARY"
-    if column.affinity is not Affinity.TEXT:
-        same += f" AND typeof({m}) = typeof({s})"
-    if column.affinity is Affinity.BLOB:
-        same += f" AND ({m} IS NOT 0.0 OR atan2(0.0, {m}) IS atan2(0.0, {s}))"
-    return same
-
-
-def _all(terms: Sequence[str]) -> str:
-    """A balanced AND: an expression may be only 1,000 deep, and a table has up to 2,000 columns."""
-    if len(terms) <= 1:
-        return f"({terms[0] if terms else 1})"
-    half = len(terms) // 2
-    return f"({_all(terms[:half])} AND {_all(terms[half:])})"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------

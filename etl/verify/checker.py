@@ -8,7 +8,7 @@ as sets, which says what differs; so nothing is called a difference that was see
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 
@@ -24,7 +24,6 @@ from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source
 from etl.sqlite.adbc import Connection, ShardError
-from etl.sqlite.utf16 import utf8_converter
 from etl.status.progress_bar import ProgressBar
 from etl.verify import worker
 from etl.verify.blocks import Blocks
@@ -32,7 +31,7 @@ from etl.verify.differences import Result
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader, checkers
 from etl.verify.structure import StructureCheck
-from etl.verify.trace import classify
+from etl.verify.trace import Trace, classify
 from etl.verify.worker import Part, Worker
 
 _TICK_S = 0.2
@@ -50,6 +49,7 @@ class Checker:
         self,
         source: Source,
         rowids: RowidRange | None,
+        comparison: Comparison,
         shard_set: ConfiguredShardSet,
         *,
         scope: Scope,
@@ -58,6 +58,7 @@ class Checker:
     ) -> None:
         self._source = source
         self._rowids = rowids
+        self._comparison = comparison
         self._shard_set = shard_set
         self._map = shard_set.map
         self._all_slots = len(shard_set.shards)
@@ -83,22 +84,19 @@ class Checker:
         row_bytes = self._source.path.stat().st_size / max(1, int(ledgers.rows_of(windows).sum()))
         chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()), row_bytes=row_bytes)
         rows = int(ledgers.rows_of(chosen).sum())
-        self._blocks = Blocks(chosen, rows=rows, row_bytes=row_bytes)
+        self.blocks = Blocks(chosen, rows=rows, row_bytes=row_bytes)
         self._result.all_windows, self._result.compared, self._result.shards = windows, chosen, len(slots)
         self._bar.begin_verification(rows)
-        with utf8_converter(self._source.table.encoding) as utf8:
-            table = self._source.table
-            self._comparison = Comparison(self._source.path, table, self._map, row_bytes=row_bytes, utf8=utf8)
-            with self._comparison.open() as source:
-                self._compare(source, slots, ManifestCheck(self._shard_set.manifest, windows, self._map))
+        with self._comparison.open() as source:
+            self._compare(source, slots, ManifestCheck(self._shard_set.manifest, windows, self._map))
         return self._result
 
     def _compare(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> None:
         """Compares all blocks in groups of as many shards as may be open, then traces the blocks that differ."""
         self._is_whole = len(slots) == self._all_slots
-        self._expected = np.zeros((self._blocks.count, 1 if self._is_whole else self._all_slots), np.int64)
+        self._expected = np.zeros((self.blocks.count, 1 if self._is_whole else self._all_slots), np.int64)
         """The source's rows by block, and by slot unless all shards are compared."""
-        self._found = np.zeros((self._blocks.count, self._all_slots), np.int64)
+        self._found = np.zeros((self.blocks.count, self._all_slots), np.int64)
         """The shards' rows by block and slot."""
         readable: list[int] = []
         size = limits.max_open_shards()
@@ -119,7 +117,7 @@ class Checker:
 
     def _compare_group(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> list[int]:
         """Compares all blocks of these shards in step, so that the source is read once; returns the readable slots."""
-        counted = {slot: np.zeros(len(self._blocks.windows), np.int64) for slot in slots}
+        counted = {slot: np.zeros(len(self.blocks.windows), np.int64) for slot in slots}
         size = min(SHARDS_AT_ONCE, -(-len(slots) // _THREADS))
         errors: dict[int, ShardError] = {}
         with ExitStack() as stack, ThreadPoolExecutor(_THREADS, thread_name_prefix="etl") as pool:
@@ -127,12 +125,12 @@ class Checker:
                 stack.enter_context(self._worker(slots[start : start + size])) for start in range(0, len(slots), size)
             ]
             pending: list[Future[dict[int, Part]]] = []
-            for block in range(self._blocks.count + 1):  # one block ahead
+            for block in range(self.blocks.count + 1):  # one block ahead
                 coming = []
-                if block < self._blocks.count:
+                if block < self.blocks.count:
                     self._versions.setdefault(block, self._comparison.version(source))
                     shrink = len(workers) > _THREADS  # else the caches are few enough
-                    coming = [pool.submit(worker.compare, self._blocks, block, shrink=shrink) for worker in workers]
+                    coming = [pool.submit(worker.compare, self.blocks, block, shrink=shrink) for worker in workers]
                 for future in pending:
                     self._gather(block - 1, future.result(), counted)
                 if block:
@@ -153,7 +151,7 @@ class Checker:
     def _gather(self, block: int, parts: Mapping[int, Part], counted: Mapping[int, Numbers]) -> None:
         """Takes in what a worker found in a block."""
         for slot, part in parts.items():
-            counted[slot][self._blocks.positions(block)] = part.rows_by_window
+            counted[slot][self.blocks.positions(block)] = part.rows_by_window
             self._found[block, slot] = part.rows_by_window.sum()
             if not part.is_equal:
                 self._suspects.add((block, slot))
@@ -161,7 +159,7 @@ class Checker:
 
     def _count_source(self, source: Connection, block: int) -> None:
         if not self._expected[block].any():
-            for piece in self._blocks.pieces(block):
+            for piece in self.blocks.pieces(block):
                 self._expected[block] += self._source_rows(source, piece)
         if self._comparison.version(source) != self._versions[block]:
             self._changed.add(block)
@@ -184,6 +182,7 @@ class Checker:
         if len(outside.rowids):
             self._differences.rows["extra"].add(outside.rowids)
             self._differences.outside.add(slot)
+            self._differences.foreign_rows += len(outside.rowids)
             self._result.shard_rows += len(outside.rowids)
         with self._shard_set.shards[slot].opened() as connection:
             ledger = ledger_arrays.read(connection)
@@ -210,28 +209,46 @@ class Checker:
     def _differing(self, readable: Sequence[int]) -> list[int]:
         """The blocks whose rowids are to be compared as sets."""
         if self._is_whole and len(readable) < self._all_slots:
-            return list(range(self._blocks.count))  # the source's rows were not counted by slot
+            return list(range(self.blocks.count))  # the source's rows were not counted by slot
         expected = self._expected.sum(axis=1) if self._is_whole else self._expected[:, readable].sum(axis=1)
         differs = np.flatnonzero(expected != self._found[:, readable].sum(axis=1))
         return sorted({*map(int, differs), *self._changed, *(block for block, _ in self._suspects)})
 
     def _trace(self, source: Connection, block: int, readable: Sequence[int]) -> None:
         """Finds the slots, then the rows, in which a block differs."""
-        pieces = self._blocks.pieces(block)
-        rows = [rows for piece in pieces for rows in self._comparison.source_rows(source, piece)]
-        expected = ComparedRows.joined(rows)
+        expected = self.source_rows(source, block)
         homes = np.bincount(expected.slots, minlength=self._all_slots)
         differing = [
             slot
             for slot in readable
             if block in self._changed or (block, slot) in self._suspects or homes[slot] != self._found[block, slot]
         ]
-        found = {}
-        for slot in differing:
-            with self._worker([slot]) as shard:
-                found[slot] = shard.all_rows(slot, pieces)
+        trace = Trace(expected, self.shard_rows(block, differing))
         equal = set(readable) - set(differing)
-        classify(expected, found, equal=equal, into=self._differences, blocks=self._blocks)
+        foreign = self._differences.foreign
+        self._differences.foreign_rows += sum(
+            len(self.foreign(trace, slot, foreign[slot])) for slot in trace.found if slot in foreign
+        )
+        if len(classify(trace, equal=equal, into=self._differences, blocks=self.blocks)):
+            self._result.blocks[block] = differing
+
+    def foreign(self, trace: Trace, slot: int, windows: Collection[int]) -> Numbers:
+        """The rowids of a shard's rows that the source does not have, in these windows."""
+        unknown = np.setdiff1d(trace.found[slot].rowids, trace.source.rowids)
+        return unknown[np.isin(self.blocks.window_of(unknown), list(windows))]
+
+    def source_rows(self, source: Connection, block: int) -> ComparedRows:
+        """All rows of the source in a block."""
+        pieces = self.blocks.pieces(block)
+        return ComparedRows.joined([rows for piece in pieces for rows in self._comparison.source_rows(source, piece)])
+
+    def shard_rows(self, block: int, slots: Iterable[int]) -> dict[int, ComparedRows]:
+        """The rows of these shards in a block, by slot."""
+        found = {}
+        for slot in slots:
+            with self._worker([slot]) as shard:
+                found[slot] = shard.all_rows(slot, self.blocks.pieces(block))
+        return found
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

@@ -19,15 +19,17 @@ from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
 from etl.shards import shard_set, source_identity
+from etl.shards.comparison import Comparison
 from etl.sources import schema
 from etl.sources.reader import Source
+from etl.sqlite.utf16 import utf8_converter
 from etl.status import status_file
 from etl.status.progress import Progress
 from etl.status.progress_bar import ProgressBar
 from etl.verify.checker import Checker, Stopped
-from etl.verify.differences import Differences, Result
+from etl.verify.differences import Differences
 from etl.verify.outcome import Outcome
-from etl.verify.repair import Repair
+from etl.verify.repair import Permits, Repair
 from etl.verify.scope import Scope
 
 _ENV_FILE = Path(".env")
@@ -41,14 +43,17 @@ def run(
     scope: Scope = Scope(),  # noqa: B008 - a frozen value
     repair: bool = False,
     force: bool = False,
+    delete_foreign: bool = False,
     as_json: bool = False,
 ) -> int:
     """One verification with the settings of `environ` over `env_file`; the exit code.
 
-    With `force` a repair runs even if the source seems to be another file than before.
+    With `force` a repair runs even if the source seems to be another file than before; with `delete_foreign` it deletes
+    rows that no run wrote.
     """
+    permits = Permits(force=force, delete_foreign=delete_foreign) if repair else None
     with private_files(), Interrupt() as interrupt:
-        outcome = _locked(load(environ, env_file), scope, interrupt, repair=repair, force=force)
+        outcome = _locked(load(environ, env_file), scope, interrupt, permits)
         if outcome is None:
             print_result(f"stopped by {interrupt.name}: nothing is proved; run again")
             return interrupt.exit_code
@@ -58,14 +63,14 @@ def run(
         return outcome.exit_code
 
 
-def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: bool, force: bool) -> Outcome | None:
+def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None) -> Outcome | None:
     """Verifies in a session of its own; None if a signal stopped it."""
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
     files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
     with session(settings, log_name="verify") as current:
         try:
-            outcome = _verify(settings, scope, interrupt, run_id=current.run_id, repair=repair, force=force)
+            outcome = _verify(settings, scope, interrupt, permits, run_id=current.run_id)
         except Stopped:
             current.exit_code = interrupt.exit_code
             return None
@@ -76,30 +81,32 @@ def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, *, repair: b
         return outcome
 
 
-def _verify(
-    settings: Settings, scope: Scope, interrupt: Interrupt, *, run_id: str, repair: bool, force: bool
-) -> Outcome:
+def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None, *, run_id: str) -> Outcome:
     start = time.perf_counter()
     table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
     shards = shard_set.configured(settings, table)
     warnings = source_identity.check_for_verification(
-        settings.SOURCE_DB, table, shards.shards, repair=repair, force=force
+        settings.SOURCE_DB,
+        table,
+        shards.shards,
+        repair=permits is not None,
+        force=permits is not None and permits.force,
     )
     source = Source(settings.SOURCE_DB, table)
 
-    def compare(scope: Scope) -> Result:
-        with ProgressBar(Progress()) as bar:
-            return Checker(source, rowids, shards, scope=scope, bar=bar, stop=interrupt.stop).run()
-
-    first = compare(scope)
-    seconds = time.perf_counter() - start
-    if first.differences.is_equal or not repair:
-        return Outcome(first, first, None, scope, seconds, warnings)
-    log.event("found", **first.differences.as_json())
-    repaired = Repair(source, shards, run_id=run_id, stop=interrupt.stop, force=force).run(first)
-    last = compare(replace(scope, since=None, percent=None, only=repaired))
-    _keep_damaged_files(first.differences, last.differences)
-    return Outcome(first, last, repaired, scope, seconds)
+    with utf8_converter(table.encoding) as utf8, ProgressBar(Progress()) as bar:
+        comparison = Comparison(settings.SOURCE_DB, table, shards.map, rowids, utf8)
+        checker = Checker(source, rowids, comparison, shards, scope=scope, bar=bar, stop=interrupt.stop)
+        first = checker.run()
+        seconds = time.perf_counter() - start
+        if first.differences.is_equal or permits is None:
+            return Outcome(first, first, None, scope, seconds, warnings)
+        log.event("found", **first.differences.as_json())
+        repaired = Repair(source, comparison, shards, permits, run_id=run_id, stop=interrupt.stop).run(checker, first)
+        again = replace(scope, since=None, percent=None, only=repaired)
+        last = Checker(source, rowids, comparison, shards, scope=again, bar=bar, stop=interrupt.stop).run()
+        _keep_damaged_files(first.differences, last.differences)
+        return Outcome(first, last, repaired, scope, seconds)
 
 
 def _keep_damaged_files(first: Differences, last: Differences) -> None:
@@ -140,6 +147,9 @@ def main(
             "--force", help="With --repair: even if the source seems to be another file, or many rows differ."
         ),
     ] = False,
+    delete_foreign: Annotated[
+        bool, typer.Option("--delete-foreign", help="With --repair: also delete rows that no run wrote.")
+    ] = False,
     version: Version = False,  # noqa: ARG001 - its callback has already run
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard of its key.
@@ -151,7 +161,18 @@ def main(
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
     replace_closed_streams()
-    if force and not repair:
-        raise typer.BadParameter("--force goes with --repair")
+    for name, given in (("--force", force), ("--delete-foreign", delete_foreign)):
+        if given and not repair:
+            raise typer.BadParameter(f"{name} goes with --repair")
     scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)
-    raise typer.Exit(run(os.environ, _ENV_FILE, scope=scope, repair=repair, force=force, as_json=as_json))
+    raise typer.Exit(
+        run(
+            os.environ,
+            _ENV_FILE,
+            scope=scope,
+            repair=repair,
+            force=force,
+            delete_foreign=delete_foreign,
+            as_json=as_json,
+        )
+    )

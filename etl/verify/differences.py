@@ -57,7 +57,13 @@ class Differences:
     remarks: list[Note] = field(default_factory=list)
     """Tables, indexes, triggers and views that no run creates. They are no difference."""
     windows: dict[int, set[int]] = field(default_factory=dict)
-    """Slot → positions, among the compared windows, of those to repair."""
+    """Slot → positions, among the compared windows, of those with a row or a ledger line to repair."""
+    ledgers: dict[int, set[int]] = field(default_factory=dict)
+    """Slot → positions of the windows whose line in its ledger is wrong."""
+    foreign: dict[int, set[int]] = field(default_factory=dict)
+    """Slot → positions of the windows in which it has more rows than its ledger: no run wrote its extra rows there."""
+    foreign_rows: int = 0
+    """Extra rows that no run wrote: in those windows, or outside every window."""
     outside: set[int] = field(default_factory=set)
     """Slots with rows outside every window."""
     indexes: dict[int, list[Index]] = field(default_factory=dict)
@@ -113,6 +119,8 @@ class Result:
     """The differences, and how much was compared; filled in while the verification runs."""
 
     differences: Differences = field(default_factory=Differences)
+    blocks: dict[int, list[int]] = field(default_factory=dict)
+    """The blocks that differ, and the slots whose rows do."""
     all_windows: Sequence[RowidRange] = ()
     """All windows, compared or not."""
     compared: Sequence[RowidRange] = ()

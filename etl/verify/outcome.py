@@ -63,6 +63,7 @@ class Outcome:
             "file_check": self.file_check,
             "warnings": list(self.warnings),
             "differences": self.last.differences.counts(),
+            "foreign_rows": self.last.differences.foreign_rows,
             **self.last.differences.as_json(),
             "repair": None
             if self.repaired is None
@@ -82,6 +83,11 @@ class Outcome:
         )
         lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")
         lines += [f"  {line}" for line in last.differences.lines()]
+        if foreign := last.differences.foreign_rows:
+            lines.append(
+                f"  no run wrote {foreign:,} of the extra rows, perhaps an application did; --repair keeps them, "
+                "--repair --delete-foreign deletes them"
+            )
         if self.file_check:
             lines.append(f"  files: {self.file_check}")
         if not self.scope.is_everything:

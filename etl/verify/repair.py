@@ -1,24 +1,27 @@
-"""A repair: the windows that differ are replaced in their shards, with their ledger lines."""
+"""A repair: the rows that differ are replaced by the source's, then ledgers, headers, indexes and the manifest."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from etl.core import partition, ranges
-from etl.core.columns import ROWID
+import numpy as np
+
+from etl.core import ranges
 from etl.core.errors import Refused
-from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange
+from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange, Table
 from etl.runtime import limits, log
 from etl.shards import reconciliation
+from etl.shards.comparison import Comparison
 from etl.shards.replace import Replacement
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source
-from etl.sources.row_stream import Portion, of_source
 from etl.sqlite import sql
-from etl.sqlite.utf16 import utf8_converter
-from etl.verify.checker import Stopped
+from etl.verify.checker import Checker, Stopped
 from etl.verify.differences import Result
+from etl.verify.trace import Trace, classify
 
 ALWAYS_ALLOWED_ROWS = 1_000
 """A repair may always replace or delete this number of rows …"""
@@ -28,55 +31,91 @@ _REPLACED = ("extra", "changed", "misplaced", "duplicated")
 """Kinds of rows that a repair takes from a shard. Missing rows do not count: to insert them destroys nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """What a repair may do only if it is told to."""
+
+    force: bool
+    """Follow a source that seems to be another file, or in which many rows differ."""
+    delete_foreign: bool
+    """Delete rows that no run wrote."""
+
+
 class Repair:
     """Repairs what one verification found: rows, ledgers, indexes and the manifest, but no damaged files."""
 
     def __init__(
         self,
         source: Source,
+        comparison: Comparison,
         shard_set: ConfiguredShardSet,
+        permits: Permits,
         *,
         run_id: str,
         stop: threading.Event,
-        force: bool = False,
     ) -> None:
         self._source = source
+        self._comparison = comparison
         self._shards = shard_set.shards
         self._shard_set = shard_set
         self._map = shard_set.map
-        self._run_id = run_id
+        self._replacement = Replacement(source.path, shard_set.shards, comparison, run_id=run_id)
         self._stop = stop
-        self._force = force
+        self._permits = permits
+        self._foreign: dict[int, Counter[int]] = {}
+        """Slot → window's position → rows that no run wrote, and that stay."""
 
-    def run(self, result: Result) -> frozenset[RowidRange]:
-        """Repairs, with one transaction for each shard; returns the windows written. After a kill it can be repeated.
+    def run(self, checker: Checker, result: Result) -> frozenset[RowidRange]:
+        """Repairs; returns the windows concerned. After a kill it can be repeated.
 
         Raises Stopped, EtlError, or, before anything is written, Refused: where a shard has a trigger, or where so
         many rows would be replaced or deleted that the source may be the wrong one (unless forced).
         """
-        differences = result.differences
+        differences, table = result.differences, self._source.table
         self._check_share(result)
-        slots = sorted(
-            (differences.windows.keys() | differences.outside | differences.headers | differences.sequences)
-            - differences.damaged
-        )
-        for slot in slots:
+        slots = set(range(len(self._shards))) - differences.damaged
+        for slot in sorted(slots):
             contents = self._shards[slot].find(())
             self._shards[slot].refuse_triggers(contents.triggers if contents else ())
-        size = limits.max_open_shards()
-        for start in range(0, len(slots), size):
-            self._replace(slots[start : start + size], result)
+        for block, of_block in result.blocks.items():
+            self._check_stop()
+            self._replace(checker, block, of_block, result)
+        for slot, positions in differences.ledgers.items():
+            foreign = self._foreign.get(slot, Counter())
+            if slot in slots:
+                windows = {result.compared[position]: foreign[position] for position in sorted(positions)}
+                self._replacement.correct_ledger(slot, windows)
+        for slot in slots & (differences.outside | differences.headers | differences.sequences):
+            self._execute(slot, self._statements(slot, table, result))
         for slot, wrong in differences.indexes.items():
-            if slot not in differences.damaged:
+            if slot in slots:
                 self._shards[slot].drop(wrong)
                 self._shards[slot].finish(self._shard_set.indexes, self._stop)
                 log.event("indexed", shard=self._map.shards[slot], indexes=len(wrong))
         if not differences.damaged:
             reconciliation.correct(self._shard_set.manifest, self._map, self._shards, result.all_windows)
-        return frozenset(window for slot in slots for window in _windows(slot, result))
+        positions = {position for slot, of_slot in differences.windows.items() if slot in slots for position in of_slot}
+        return frozenset(result.compared[position] for position in positions)
+
+    def _replace(self, checker: Checker, block: int, slots: Iterable[int], result: Result) -> None:
+        """Replaces the rows of a block that still differ."""
+        with self._comparison.open() as source:
+            trace = Trace(checker.source_rows(source, block), checker.shard_rows(block, slots))
+        equal = set(range(len(self._shards))) - trace.found.keys()
+        rowids = classify(trace, equal=equal, into=Result().differences, blocks=checker.blocks)
+        held = {slot: rows.rowids for slot, rows in trace.found.items()}
+        for slot, positions in result.differences.foreign.items():
+            if slot in held and not self._permits.delete_foreign:
+                foreign = checker.foreign(trace, slot, positions)
+                self._foreign.setdefault(slot, Counter()).update(checker.blocks.window_of(foreign).tolist())
+                held[slot] = np.setdiff1d(held[slot], foreign)
+        self._replacement.replace(rowids, held)
+        log.event("repaired", rows=len(rowids), shards=[self._map.shards[slot] for slot in held])
 
     def _check_share(self, result: Result) -> None:
         counts = {kind: result.differences.rows[kind].count for kind in _REPLACED}
+        if not self._permits.delete_foreign:
+            counts["extra"] -= result.differences.foreign_rows
         limit = max(ALWAYS_ALLOWED_ROWS, int(result.shard_rows * ALLOWED_SHARE))
         if sum(counts.values()) <= limit:
             return
@@ -85,31 +124,17 @@ class Repair:
             f"{result.shard_rows:,} rows compared, found "
             + ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
         )
-        if not self._force:
+        if not self._permits.force:
             raise Refused(
                 f"{complaint}; check that it is the right source; if it is, --repair --force makes the shards like it"
             )
         log.event("forced", "WARNING", although=complaint)
 
-    def _replace(self, slots: Sequence[int], result: Result) -> None:
-        windows = {slot: _windows(slot, result) for slot in slots}
-        with Replacement({slot: self._shards[slot] for slot in slots}, windows) as replacement:
-            for slot in slots:
-                replacement.delete(slot)
-                self._correct_header(slot, replacement, result)
-            for portion in of_source(self._source, replacement.coverage):
-                self._check_stop()
-                self._insert(portion, replacement, slots)
-            for slot in slots:
-                self._check_stop()
-                rows = replacement.commit(slot, self._run_id)
-                log.event("repaired", shard=self._map.shards[slot], windows=len(windows[slot]), rows=rows)
-
-    def _correct_header(self, slot: int, replacement: Replacement, result: Result) -> None:
+    def _statements(self, slot: int, table: Table, result: Result) -> list[str]:
         """Deletes the rows outside every window, and sets what SQLite keeps for the table as the source has it."""
-        table, differences = self._source.table, result.differences
+        differences = result.differences
         statements: list[str] = []
-        if slot in differences.outside:
+        if slot in differences.outside and self._permits.delete_foreign:
             gaps = ranges.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), ranges.union(result.all_windows))
             statements += [sql.delete_rows(table, gap) for gap in gaps]
         if slot in differences.headers:
@@ -117,31 +142,16 @@ class Repair:
             statements += [f"PRAGMA application_id = {table.application_id}"]
         if slot in differences.sequences:
             statements += sql.set_sequence(table)
-        for statement in statements:
-            replacement.execute(slot, statement)
+        return statements
 
-    def _insert(self, portion: Portion, replacement: Replacement, slots: Sequence[int]) -> None:
-        table = self._source.table
-        with utf8_converter(table.encoding) as utf8:
-            keys = partition.keys(portion.frame, table, portion.read_types, utf8=utf8)
-        selected = replacement.select(portion.frame[ROWID].to_numpy(), partition.slots(keys, self._map))
-        partitioned = partition.split_by_shard(
-            portion.frame.filter(selected),
-            keys.filter(selected),
-            table=table,
-            read_types=portion.read_types,
-            windows=[portion.stretch],
-            shards=self._map,
-        )
-        statement = sql.insert(table, portion.read_types)
-        for slot in slots:
-            replacement.insert(slot, partitioned.of(slot), statement, breaks_not_null=partitioned.breaks_not_null)
+    def _execute(self, slot: int, statements: Iterable[str]) -> None:
+        shard = self._shards[slot]
+        with shard.connect(cache_kib=limits.cache_kib(1)) as connection:
+            shard.begin(connection)
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("COMMIT")
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped
-
-
-def _windows(slot: int, result: Result) -> list[RowidRange]:
-    """The windows of a shard that are to be replaced."""
-    return [result.compared[position] for position in sorted(result.differences.windows.get(slot, ()))]

@@ -136,11 +136,15 @@ class StructureCheck:
             if len(positions):
                 differences.note("ledger", path, text.format(_first_of(compared, positions)))
                 differences.to_repair(slot, map(int, positions))
+                differences.ledgers.setdefault(slot, set()).update(map(int, positions))
+        if len(more := np.flatnonzero((rows >= 0) & (rows < counted_rows))):
+            differences.foreign[slot] = {int(position) for position in more}
         others = tuple(window for window in ledgers.others(ledger, all_windows) if self._scope.holds(window))
         if others:
             differences.note("ledger", path, f"has {counted(len(others), 'window')} that differ from other shards'")
             overlapping = [i for i, window in enumerate(compared) if ranges.intersect((window,), others)]
             differences.to_repair(slot, overlapping)
+            differences.ledgers.setdefault(slot, set()).update(overlapping)
 
     def check_manifest(self, check: ManifestCheck, windows: Sequence[RowidRange]) -> None:
         if wrong := check.wrong():

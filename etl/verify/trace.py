@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from etl.shards.comparison import SAME, ComparedRows
+from etl.shards.ledger_arrays import Numbers
 from etl.verify.blocks import Blocks
 from etl.verify.differences import Differences
 
 Flags = npt.NDArray[np.bool_]
 
 
-def classify(
-    source: ComparedRows,
-    found: Mapping[int, ComparedRows],
-    *,
-    equal: Collection[int],
-    into: Differences,
-    blocks: Blocks,
-) -> None:
-    """Adds each row that differs to the differences.
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The rows of a block on both sides."""
 
-    `source` has all rows of the source in a block; `found` has those of some shards, by slot; the slots in `equal` are
-    known to hold the right rows. A row that belongs to any other slot counts as not compared.
+    source: ComparedRows
+    """All rows of the source."""
+    found: Mapping[int, ComparedRows]
+    """The rows of some shards, by slot."""
+
+
+def classify(trace: Trace, *, equal: Collection[int], into: Differences, blocks: Blocks) -> Numbers:
+    """Adds each row that differs to the differences; returns their rowids, ascending.
+
+    The slots in `equal` are known to hold the right rows. A row that belongs to any other slot which was not read
+    counts as not compared.
     """
+    source, found = trace.source, trace.found
     rowids = np.concatenate([np.empty(0, np.int64), *(rows.rowids for rows in found.values())])
     slots = np.repeat(np.array(list(found), np.int64), [len(rows.rowids) for rows in found.values()])
     same = np.concatenate([np.empty(0, np.bool_), *(rows.states == SAME for rows in found.values())])
@@ -38,15 +44,20 @@ def classify(
     home = np.isin(source.slots, list(equal)) | _flags(source, row[is_home])
     away = _flags(source, row[~is_home])
     changed = _flags(source, row[is_home & ~same[known]])
-    into.rows["missing"].add(source.rowids[~home & ~away & read])
-    into.rows["extra"].add(np.unique(rowids[~known]))
-    into.rows["changed"].add(source.rowids[changed])
-    into.rows["misplaced"].add(source.rowids[~home & away])
-    into.rows["duplicated"].add(source.rowids[home & away])
+    kinds = {
+        "missing": source.rowids[~home & ~away & read],
+        "extra": np.unique(rowids[~known]),
+        "changed": source.rowids[changed],
+        "misplaced": source.rowids[~home & away],
+        "duplicated": source.rowids[home & away],
+    }
+    for kind, of_kind in kinds.items():
+        into.rows[kind].add(of_kind)
     is_wrong_at_home = (~home | changed) & read
     _to_repair(into, blocks, source.slots[is_wrong_at_home], source.rowids[is_wrong_at_home])
     _to_repair(into, blocks, slots[known][~is_home], source.rowids[row[~is_home]])
     _to_repair(into, blocks, slots[~known], rowids[~known])
+    return np.unique(np.concatenate(list(kinds.values())))
 
 
 def _flags(source: ComparedRows, rows: npt.NDArray[np.int64]) -> Flags:

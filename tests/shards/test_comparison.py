@@ -41,9 +41,9 @@ def build(path: Path, declared: str, cells: list[Cell], encoding: str = "UTF-8",
 
 
 def compared(source: Path, shard: Path, *, key: str = "k", shards: int = 3) -> ComparedRows:
-    table, _ = schema.inspect(source, "t", key)
+    table, rowids = schema.inspect(source, "t", key)
     with utf8_converter(table.encoding) as utf8:
-        comparison = Comparison(source, table, ShardMap(shards, shards), row_bytes=100, utf8=utf8)
+        comparison = Comparison(source, table, ShardMap(shards, shards), rowids, utf8)
         with comparison.open() as connection:
             comparison.attach(connection, shard, 0)
             everything = RowidRange(-(2**63), 2**63 - 1)

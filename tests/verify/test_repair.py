@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,14 +18,12 @@ from hypothesis import strategies as st
 
 from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
-from etl.shards.transaction import Transaction
-from etl.sources.reader import Source
 from etl.sqlite.adbc import Connection
 from etl.verify.command import run
 from etl.verify.scope import Scope
 from tests import faults
 from tests.completeness import faults_of
-from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, spoil
+from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, at, every, rowids, spoil
 from tests.faults import Point, kill
 from tests.oracle import opened, quoted
 from tests.system.test_privacy import MARKER, fill, traces
@@ -33,12 +32,13 @@ from tests.verifier import Verifier, command, migrated_table
 from tests.workplace import REPOSITORY, Outcome, Workplace, differences, error_line, migrate, shard_files, snapshot
 
 POINTS = {
-    "before a row is deleted": Point(Connection, "execute", says="DELETE FROM", after=False),
-    "after a window's rows are deleted": Point(Connection, "execute", says="DELETE FROM", after=True),
-    "after the source is read": Point(Source, "read", after=True),
-    "after rows are inserted": Point(Transaction, "insert", after=True),
-    "before a shard commits": Point(Connection, "execute", says="COMMIT", caller="commit"),
-    "after a shard has committed": Point(Connection, "execute", says="COMMIT", caller="commit", after=True),
+    "before a row is deleted": Point(Connection, "execute", says="DELETE FROM main", after=False),
+    "after rows are deleted": Point(Connection, "execute", says="DELETE FROM main", after=True),
+    "after rows are copied": Point(Connection, "execute", says="INSERT OR ABORT", after=True),
+    "before a shard commits": Point(Connection, "execute", says="COMMIT", caller="_write"),
+    "after a shard has committed": Point(Connection, "execute", says="COMMIT", caller="_write", after=True),
+    "before a ledger is corrected": Point(Connection, "execute", says="COMMIT", caller="correct_ledger"),
+    "after a ledger is corrected": Point(Connection, "execute", says="COMMIT", caller="correct_ledger", after=True),
     "after an index is dropped": Point(Shard, "drop", after=True),
     "before an index is built": Point(Connection, "execute", says="CREATE INDEX"),
     "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
@@ -46,8 +46,11 @@ POINTS = {
     "between the corrected manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
     "among the old manifest's files": Point(Path, "unlink", caller="_supersede"),
 }
+COMMITS = 4
+"""A repair of all of SEVERAL commits rows so often."""
 KILLS = [(name, 1) for name in POINTS] + [
-    (name, 2) for name in ("before a row is deleted", "after rows are inserted", "after a shard has committed")
+    *((name, 2) for name in ("before a row is deleted", "after rows are copied", "after a ledger is corrected")),
+    *(("after a shard has committed", n) for n in range(2, COMMITS + 1)),
 ]
 SEVERAL = (
     "damage in two far windows",
@@ -78,7 +81,12 @@ def test_a_repair_makes_every_damage_good(
     damage: Damage,
 ) -> None:
     damage.apply(migrated)
-    said = verify(migrated, Scope(quick=True), repair=True)
+    if damage.foreign:
+        said = verify(migrated, Scope(quick=True), repair=True)
+        assert (said["exit_code"], said["differences"]) == (4, {"extra": damage.foreign})
+        assert said["foreign_rows"] == damage.foreign
+        damage = replace(damage, counts={"extra": damage.foreign}, windows=0)
+    said = verify(migrated, Scope(quick=True), repair=True, delete_foreign=True)
     assert (said["exit_code"], said["outcome"], said["differences"]) == (0, "equal", {})
     assert said["repair"]["found"] == damage.counts
     assert said["repair"]["windows"] == damage.windows
@@ -306,6 +314,11 @@ def test_to_force_without_a_repair_is_a_usage_error(workplace: Workplace, migrat
     assert command(workplace, migrated, "--repair", "--force").code == 0
 
 
+def in_some_shard(environ: Environ) -> set[int]:
+    """The rowids of the source's rows that are in the shards."""
+    return {rowid for path in shard_files(environ) for rowid in rowids(path) if 1 <= rowid <= ROWS}
+
+
 def struck(environ: Environ, name: str, n: int) -> Outcome:
     """A repair in a process of its own, killed at the Nth pass of the point."""
     ended = subprocess.run(
@@ -327,9 +340,11 @@ def test_a_repair_killed_anywhere_is_made_whole_by_the_next(
 ) -> None:
     for damage in SEVERAL:
         DAMAGES[damage].apply(migrated)
+    before = in_some_shard(migrated)
     outcome = struck(migrated, name, n)
     assert outcome.code == -signal.SIGKILL, f"never at {name!r} {n} times: exit {outcome.code}, {outcome.err}"
-    assert verify(migrated, Scope(quick=True), repair=True)["exit_code"] == 0
+    assert before <= in_some_shard(migrated), "a row is in no shard meanwhile"
+    assert verify(migrated, Scope(quick=True), repair=True, delete_foreign=True)["exit_code"] == 0
     assert faults_of(migrated) == []
 
 
@@ -352,7 +367,7 @@ def test_nothing_tells_a_cell(workplace: Workplace) -> None:
 def main(name: str, n: str) -> int:
     point = POINTS[name]
     with patch.object(point.owner, point.function, point.struck(int(n), kill)):
-        return run(os.environ, scope=Scope(quick=True), repair=True)
+        return run(os.environ, scope=Scope(quick=True), repair=True, delete_foreign=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "file_check": None,
         "warnings": [],
         "differences": {"index": 1},
+        "foreign_rows": 0,
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
         "notes": [{"kind": "index", "place": str(shard_files(migrated)[0]), "text": "idx_clients_k is missing"}],
         "remarks": [],

@@ -1,0 +1,148 @@
+"""SQL text of a shard beside its source: how rows are compared, and how they are replaced.
+
+In a comparison the shard is `m` and the source is `s`. A replacement runs on the shard's own connection. The rowids
+that it is about, the chosen ones, are in a temporary table of the connection, `etl_rowids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from etl.core.model import WINDOWS_TABLE, Affinity, Column, RowidRange, Table
+from etl.sqlite.sql import literal, quote
+
+SOURCE = "src"
+"""The schema under which the source is attached."""
+CREATE_ROWIDS = "CREATE TEMP TABLE IF NOT EXISTS etl_rowids (id INTEGER PRIMARY KEY)"
+CLEAR_ROWIDS = "DELETE FROM temp.etl_rowids"
+INSERT_ROWID = "INSERT INTO temp.etl_rowids VALUES (?)"
+_CHOSEN = "IN (SELECT r.id FROM temp.etl_rowids AS r)"
+CREATE_REMOVED = "CREATE TEMP TABLE etl_removed (id INTEGER PRIMARY KEY)"
+REMOVED = "SELECT d.id FROM temp.etl_removed AS d"
+
+
+def shard_schema(number: int) -> str:
+    """The schema under which a comparison has its shards attached, numbered from 0."""
+    return f"shard{number}"
+
+
+def compared(table: Table, number: int, key: Mapping[str, str], piece: RowidRange) -> str:
+    """A shard's rows in a range: rowid, the columns of `key`, and state: 0 absent in the source, 1 changed, 2 same."""
+    return _compared(table, shard_schema(number), key, piece)
+
+
+def source_compared(table: Table, piece: RowidRange) -> str:
+    """The same for the source beside itself: it reads all that a comparison reads of the source."""
+    return _compared(table, SOURCE, {}, piece)
+
+
+def _compared(table: Table, schema: str, key: Mapping[str, str], piece: RowidRange) -> str:
+    name, rowid = quote(table.name), quote(table.rowid_name)
+    state = f"CASE WHEN s.{rowid} IS NULL THEN 0 ELSE 1 + {_all([_same(column) for column in table.written])} END"
+    return (
+        f"SELECT m.{rowid} AS rowid, {_named(key)}{state} AS state FROM {schema}.{name} AS m NOT INDEXED "
+        f"LEFT JOIN {SOURCE}.{name} AS s ON s.{rowid} = m.{rowid} WHERE {_between('m', table, piece)}"
+    )
+
+
+def source_keys(table: Table, key: Mapping[str, str], piece: RowidRange) -> str:
+    """The source's rows in a range, in the same columns."""
+    return f"SELECT s.{quote(table.rowid_name)} AS rowid, {_named(key)}2 AS state {_of_source(table, piece)}"
+
+
+def source_count(table: Table, piece: RowidRange) -> str:
+    """How many rows the source has in a range."""
+    return f"SELECT count(*) {_of_source(table, piece)}"
+
+
+def _of_source(table: Table, piece: RowidRange) -> str:
+    return f"FROM {SOURCE}.{quote(table.name)} AS s NOT INDEXED WHERE {_between('s', table, piece)}"
+
+
+def _between(alias: str, table: Table, piece: RowidRange) -> str:
+    return f"{alias}.{quote(table.rowid_name)} BETWEEN {piece.first_rowid} AND {piece.last_rowid}"
+
+
+def _named(columns: Mapping[str, str]) -> str:
+    return "".join(f"{expression} AS {name}, " for name, expression in columns.items())
+
+
+def _same(column: Column) -> str:
+    """Whether a cell is the same. IS takes equal integers and reals for the same, and both zeroes among the reals.
+
+    Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an
+    edited schema let in). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
+    """
+    m, s = (f"{alias}.{quote(column.name)}" for alias in ("m", "s"))
+    same = f"{m} IS {s} COLLATE BINARY"
+    if column.affinity is not Affinity.TEXT:
+        same += f" AND typeof({m}) = typeof({s})"
+    if column.affinity is Affinity.BLOB:
+        same += f" AND ({m} IS NOT 0.0 OR atan2(0.0, {m}) IS atan2(0.0, {s}))"
+    return same
+
+
+def _all(terms: Sequence[str]) -> str:
+    """A balanced AND: an expression may be only 1,000 deep, and a table has up to 2,000 columns."""
+    if len(terms) <= 1:
+        return f"({terms[0] if terms else 1})"
+    half = len(terms) // 2
+    return f"({_all(terms[:half])} AND {_all(terms[half:])})"
+
+
+def chosen_keys(table: Table, key: Mapping[str, str]) -> str:
+    """The source's rows among the chosen rowids, in the columns of `source_keys`."""
+    name, rowid = quote(table.name), quote(table.rowid_name)
+    return (
+        f"SELECT s.{rowid} AS rowid, {_named(key)}2 AS state FROM {SOURCE}.{name} AS s WHERE s.{rowid} {_CHOSEN} "
+        "ORDER BY 1"
+    )
+
+
+# -- rows replaced -----------------------------------------------------------------------------------------------------
+
+
+def delete_chosen(table: Table) -> str:
+    """Deletes the chosen rowids from the shard."""
+    return f"DELETE FROM main.{quote(table.name)} AS m WHERE m.{quote(table.rowid_name)} {_CHOSEN}"
+
+
+def copy_chosen(table: Table, *, conflict: str = "ABORT") -> str:
+    """Inserts the source's rows at the chosen rowids into the shard, cell for cell."""
+    names = [quote(name) for name in (table.rowid_name, *(column.name for column in table.written))]
+    cells = ", ".join(f"s.{name}" for name in names)
+    return (
+        f"INSERT OR {conflict} INTO main.{quote(table.name)} ({', '.join(names)}) SELECT {cells} "
+        f"FROM {SOURCE}.{quote(table.name)} AS s WHERE s.{names[0]} {_CHOSEN} ORDER BY 1"
+    )
+
+
+def note_removed(table: Table) -> str:
+    """A trigger that notes each rowid which REPLACE deletes; it needs PRAGMA recursive_triggers."""
+    return (
+        f"CREATE TEMP TRIGGER etl_remove AFTER DELETE ON main.{quote(table.name)} "
+        f"BEGIN INSERT OR IGNORE INTO etl_removed VALUES (OLD.{quote(table.rowid_name)}); END"
+    )
+
+
+def count_chosen(table: Table, sign: str, run_id: str, now: str) -> str:
+    """Adds (`+`) or subtracts (`-`), in the ledger's windows, the chosen rows that the shard has."""
+    rowid = f"m.{quote(table.rowid_name)}"
+    chosen = "FROM temp.etl_rowids AS r {} WHERE r.id BETWEEN w.first_rowid AND w.last_rowid"
+    present = chosen.format(f"CROSS JOIN main.{quote(table.name)} AS m ON {rowid} = r.id")
+    return (
+        f"UPDATE main.{WINDOWS_TABLE} AS w SET rows = w.rows {sign} (SELECT count(*) {present}), "
+        f"run_id = {literal(run_id)}, committed_at = {literal(now)} WHERE EXISTS (SELECT 1 {chosen.format('')})"
+    )
+
+
+def correct_window(table: Table, window: RowidRange, run_id: str, now: str, *, foreign: int) -> tuple[str, ...]:
+    """Makes the ledger have exactly this window, with the number of its rows but for the `foreign` ones."""
+    first, last = window.first_rowid, window.last_rowid
+    lines = f"main.{WINDOWS_TABLE}"
+    counted = f"{first}, {last}, count(*) - {foreign}, {literal(run_id)}, {literal(now)}"
+    rows = f"main.{quote(table.name)} AS m NOT INDEXED WHERE {_between('m', table, window)}"
+    return (
+        f"DELETE FROM {lines} AS w WHERE w.first_rowid <= {last} AND w.last_rowid >= {first}",
+        f"INSERT INTO {lines} SELECT {counted} FROM {rows}",
+    )
