@@ -160,7 +160,7 @@ def _foreign(kind: Kind, path: Path) -> str:
     except OSError:
         return ""  # nothing to replace; if it cannot be written either, the write says so
     if not stat.S_ISREG(mode):
-        return "a directory" if stat.S_ISDIR(mode) else "something that is no regular file"
+        return "a directory" if stat.S_ISDIR(mode) else "a special file"
     try:
         return "" if kind.is_in(path) else "another file"
     except FileNotFoundError:

@@ -103,7 +103,7 @@ def sqlite_version() -> str:
 
 
 class _Errors:
-    """FileLock a driver's error into one line with the file; SQLite's messages have names in them, never values."""
+    """Raises a driver's error as one line with the file; SQLite's messages have names in them, never values."""
 
     def __init__(self, path: Path, doing: str) -> None:
         self._path = path

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from etl.core.model import Index, RowidRange
+from etl.status.units import counted
 from etl.verify.blocks import Blocks
 
 ROW_KINDS = ("missing", "extra", "changed", "misplaced", "duplicated")
@@ -124,11 +125,6 @@ class Result:
     def compared(self) -> Sequence[RowidRange]:
         """The windows that were compared."""
         return self.blocks.windows
-
-
-def counted(count: int, noun: str) -> str:
-    """The number and the noun, in the plural where it must be."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _note(kind: str, place: object, text: str) -> Note:

@@ -29,7 +29,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1000, help="Rows of the source.")] = 1_000_000,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each case; figures are medians.")] = 3,
     shards: Annotated[int, typer.Option(min=1, max=4096, help="Hash shards; keyless rows get one more.")] = 10,
-    variant: Annotated[Variant, typer.Option(help="exact: 3 of 12 columns hold mixed cells.")] = Variant.STRICT,
+    variant: Annotated[Variant, typer.Option(help="variant: 3 of 12 columns mix storage classes.")] = Variant.STRICT,
     peers: Annotated[str, typer.Option(help="Peers of the load, with commas between them, or nothing.")] = ",".join(
         PEERS
     ),

@@ -26,7 +26,7 @@ class Scenario(StrEnum):
     """The comparisons there are."""
 
     LOAD = "load"
-    LANES = "lanes"
+    READ_TYPES = "read-types"
     RERUN = "rerun"
     INCREMENT = "increment"
     SHARDS = "shards"
@@ -79,7 +79,7 @@ class Bench:
         """Raises Failed where a program fails, Wrong where shards do not hold what the source holds."""
         scenarios: dict[Scenario, Callable[[], Report]] = {
             Scenario.LOAD: self._load,
-            Scenario.LANES: self._lanes,
+            Scenario.READ_TYPES: self._read_types,
             Scenario.RERUN: self._rerun,
             Scenario.INCREMENT: self._increment,
             Scenario.SHARDS: self._shards,
@@ -105,7 +105,7 @@ class Bench:
         results = self._alternate(cases)
         return Report(results, skipped, _share_of_limit(results[0], results[-1]) if cases[-1].name == "limit" else {})
 
-    def _lanes(self) -> Report:
+    def _read_types(self) -> Report:
         sources = [self._source(variant=variant) for variant in Variant]
         return Report(self._alternate([self._ours(source.variant, source) for source in sources]))
 

@@ -18,7 +18,7 @@ _ROWS_PER_STATEMENT = 500_000
 
 
 class Variant(StrEnum):
-    """`strict`: every cell is of its column's declared class. `exact`: in 3 of the 12 columns classes are mixed."""
+    """`strict`: every cell has its column's declared type. `variant`: 3 of the 12 columns mix storage classes."""
 
     STRICT = "strict"
     VARIANT = "variant"
@@ -66,7 +66,7 @@ _STRICT_CELLS = {
     "region": "a % 90 + 1",
     "balance": "(a % 10000000) / 100.0",
 }
-_EXACT_CELLS = {
+_VARIANT_CELLS = {
     "birth_date": "CASE a % 4 WHEN 0 THEN 1948 + b % 58 ELSE date('1948-01-01', '+' || (b % 21000) || ' days') END",
     "region": "CASE a % 50 WHEN 0 THEN 'abroad' ELSE a % 90 + 1 END",
     "balance": "CASE a % 4 WHEN 0 THEN a % 100000 ELSE (a % 10000000) / 100.0 END",
@@ -126,7 +126,7 @@ def made(rows: int, variant: Variant) -> Source:
 
 
 def _fill(path: Path, variant: Variant, *, first: int, last: int) -> None:
-    insert = _INSERT.format(**(_STRICT_CELLS if variant is Variant.STRICT else _EXACT_CELLS))
+    insert = _INSERT.format(**(_STRICT_CELLS if variant is Variant.STRICT else _VARIANT_CELLS))
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = OFF")  # a file that was not completed is thrown away
         database.execute("PRAGMA synchronous = OFF")

@@ -1,4 +1,4 @@
-"""Fingerprints: the vectorised form is the scalar one, whatever lanes cells come in, and no two rows' are the same."""
+"""Fingerprints: the vectorised form is the scalar one for every read type, and no two rows have the same."""
 
 import sqlite3
 import tempfile
