@@ -7,7 +7,7 @@ from enum import Enum
 
 import polars as pl
 
-from etl.core.columns import TAGS
+from etl.core.columns import TAGS, first_read_type
 from etl.core.model import Affinity, Column
 
 VARIANT_DTYPE = pl.Struct({"storage_class": pl.String, "integer": pl.Int64, "real": pl.Float64, "bytes": pl.Binary})
@@ -38,20 +38,17 @@ _DTYPES: dict[ColumnKind, pl.DataType] = {
     ColumnKind.BLOB: pl.Binary(),
     ColumnKind.VARIANT: VARIANT_DTYPE,
 }
-_BY_AFFINITY = {Affinity.INTEGER: ColumnKind.INTEGER, Affinity.REAL: ColumnKind.REAL, Affinity.TEXT: ColumnKind.TEXT}
 
 
-def kind_of(column: Column, classes: frozenset[str], rowid_column: str | None) -> ColumnKind:
-    """The kind of a column whose sampled cells have these storage classes, not counting NULL."""
-    if column.name == rowid_column:
-        return ColumnKind.INTEGER
-    strict = _BY_AFFINITY.get(column.affinity)
-    if strict is not None:
-        return strict if classes <= {strict.value} else ColumnKind.VARIANT
+def kind_of(column: Column, encoding: str) -> ColumnKind:
+    """The column's first read type in a load, if all its sampled cells fit it; numbers and reals have kinds here."""
+    classes = column.storage_classes - {"null"}
     if column.affinity is Affinity.NUMERIC and "real" in classes and classes <= {"integer", "real"}:
         return ColumnKind.NUMBER
-    empty = "integer" if column.affinity is Affinity.NUMERIC else "blob"
-    return ColumnKind.VARIANT if len(classes) > 1 else ColumnKind(next(iter(classes), empty))
+    if column.affinity is Affinity.BLOB and classes == {"real"}:
+        return ColumnKind.REAL
+    read_type = first_read_type(column, encoding).value
+    return ColumnKind(read_type) if classes <= {read_type} else ColumnKind.VARIANT
 
 
 def expressions(kinds: Mapping[str, ColumnKind], names: Sequence[str]) -> list[pl.Expr]:

@@ -47,7 +47,7 @@ def print_result(text: str) -> None:
 def tolerate_closed(stream: TextIO) -> Iterator[None]:
     """Ignores a stream whose reader has gone (`| head`) or whose disk is full: the exit code does not change.
 
-    The stream's buffer would fail again when Python exits, so the stream then leads to /dev/null.
+    The stream is then redirected to /dev/null: its buffer would fail again when Python exits.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def tolerate_closed(stream: TextIO) -> Iterator[None]:
 
 
 def replace_closed_streams() -> None:
-    """Opens /dev/null for each standard stream that is closed: the next file opened, a shard, would get its number."""
+    """Opens /dev/null for each closed standard stream. Otherwise a shard could get its number and its output."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life

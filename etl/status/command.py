@@ -122,7 +122,6 @@ def _verification_text(found: Mapping[str, Any] | None) -> str:
 
 
 def _moment(moment: str) -> str:
-    """A time, and how long ago that is."""
     try:
         then = datetime.fromisoformat(moment)
         ago = (datetime.now(UTC) - then).total_seconds()

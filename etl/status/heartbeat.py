@@ -70,7 +70,6 @@ class Heartbeat:
         self._thread.start()
 
     def warn(self, warning: str) -> None:
-        """Adds a warning to the status file."""
         self._warnings.append(warning)
 
     def end(self, outcome: str, exit_code: int, *, error: str | None = None) -> RunStatus:

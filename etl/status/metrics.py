@@ -16,7 +16,7 @@ from etl.status.status_file import RUNNING, RunStatus
 
 _PREFIX = "shard_migrate_"
 _MODE = 0o600
-"""Of a new file. The collector is often another user: the operator opens the file to it, and runs keep that mode."""
+"""Of a new file. The collector is often another user; the operator changes the mode once, and later runs keep it."""
 
 
 def _seconds(moment: str | None) -> float:
@@ -43,7 +43,7 @@ _GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
     ),
     "last_exit_code": ("Exit code of the last run; absent during a run", lambda run: run.exit_code),
     "lag_rows": (
-        "Rows of the source above the shards' last one, when the last run ended; absent during a run",
+        "Rows of the source after the last row in the shards, when the last run ended; absent during a run",
         lambda run: run.lag_rows,
     ),
     "resident_memory_bytes": ("Memory of the run's process", lambda run: run.rss_bytes),

@@ -1,6 +1,6 @@
 """The status file of a run, `SHARD_DIR/<TABLE_NAME>_status.json`, and the result file of a verification.
 
-The ledgers know what is in the shards: without the status file only the time of the last success is lost.
+The ledgers record what is in the shards. If the status file is lost, only the time of the last success is lost.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class RunStatus(Figures):
     rss_bytes: int = 0
     shards: Sequence[ShardStatus]
     lag_rows: int | None = None
-    """Rows of the source above the shards' last one when the run ended; None while it runs, or if unknown."""
+    """Rows of the source after the last row in the shards, when the run ended; None while it runs, or if unknown."""
     warnings: Sequence[str] = ()
-    """What the operator should know although the run went on."""
+    """What the operator should know, although it did not end the run."""
     format_version: int = FORMAT_VERSION
 
 

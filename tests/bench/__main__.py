@@ -1,4 +1,4 @@
-"""python -m tests.bench: times the migration and its peers on invented tables, and checks what each has made."""
+"""python -m tests.bench: measures the migration and its peers on invented tables, and checks their shards."""
 
 import shutil
 import sys
@@ -41,7 +41,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the last shards where they are.")] = False,
     json: Annotated[str | None, typer.Option(help="Write JSON to this file; - is standard output.")] = None,
 ) -> None:
-    """Time the migration and its peers in turn on the same invented table, and check what each has made.
+    """Measure the migration and its peers in turn on the same invented table, and check the shards of each.
 
     Sources are cached in ~/.cache/shard-migrate-bench, or in SHARD_MIGRATE_BENCH_DIR.
 

@@ -13,7 +13,7 @@ KEY_POSITION = 7
 INDEXED = ("INN", "MOBILE_NUMBER", "SNILS")
 
 _FORMAT = 1
-"""Goes into the cached files' names: whoever changes the rows counts it up."""
+"""Part of the cached files' names. Increase it when you change the rows."""
 _ROWS_PER_STATEMENT = 500_000
 
 
@@ -40,7 +40,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS clients (
 )"""
 
 # Two multiplicative generators give each row its pseudo-random numbers a and b. The key is NULL in 3 rows of 200 and
-# empty in 3 more; no number of it exists, for no country has the code 000.
+# empty in 3 more. No country has the code 000, so no key is a real telephone number.
 _INSERT = """
 WITH RECURSIVE row(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM row WHERE i < :last),
 dice AS (SELECT i, (i * 2246822519) % 999999937 AS a, (i * 60493 + 777) % 999983 AS b FROM row)
@@ -91,13 +91,13 @@ class Source:
             return int(database.execute("SELECT count(*) FROM clients").fetchone()[0])
 
     def warm(self) -> None:
-        """Pulls the file into the page cache, as far as it fits."""
+        """Reads the file, so that as much of it as possible is in the page cache."""
         with self.path.open("rb", buffering=0) as file:
             while file.read(1 << 22):
                 pass
 
     def append(self, rows: int) -> "Source":
-        """Adds that many rows to the file; the source as it is then."""
+        """Adds that many rows to the file; returns the source with them."""
         _fill(self.path, self.variant, first=self.rows + 1, last=self.rows + rows)
         return Source(self.path, self.variant)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import cast
 
 from etl.core.errors import AlreadyRunning, EtlError, Refused
-from etl.runtime import files
+from etl.runtime import files, lock
 from etl.runtime.settings import Settings
 from etl.shards.checkpoint import R, T
 from etl.status import status_file
 
 
 def of_files(settings: Settings) -> Iterator[Refused]:
-    """A refusal for each path of a run's files at which there is something else."""
+    """A refusal for each file of a run if something else is at its path."""
     for kind in files.OF_A_RUN:
         try:
             files.check_is_own(settings, kind)
@@ -48,8 +48,7 @@ def of_a_run(settings: Settings) -> AlreadyRunning | None:
     for path in settings.SHARD_DIR.glob("*_status.json"):
         run = status_file.read(path)
         if run is not None and status_file.is_alive(run):
-            name = f"the run with pid {run.pid}, started {run.started_at},"
-            return AlreadyRunning(f"SHARD_DIR={settings.SHARD_DIR}: {name} is at work here; wait for it to end")
+            return lock.at_work(settings.SHARD_DIR, (run.pid, run.started_at))
     return None
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from etl.core import portability
+from etl.core.columns import ReadTypes
 from etl.core.errors import EtlError, Refused
 from etl.core.model import ReadType, RowidRange, ShardMap, Table
 from etl.migrate import disk_estimate, preflight
@@ -26,7 +27,7 @@ from etl.sqlite import sql
 from etl.sqlite.connectorx import MAX_RESULT_COLUMNS
 
 _TRIAL_ROWS = 12_500
-"""Of each range of the sample."""
+"""Rows of the trial load from each range of the sample."""
 
 
 @dataclass(slots=True)
@@ -81,8 +82,7 @@ def make(settings: Settings) -> Plan:
     except EtlError as error:
         plan.refuse(error)
         return plan
-    parts: Sequence[Callable[[], None]] = (draft.compare_source, draft.add_disk, draft.add_rows)
-    for part in parts:
+    for part in (draft.compare_source, draft.add_disk, draft.add_rows):
         try:
             part()
         except EtlError as error:
@@ -162,7 +162,7 @@ class _Draft:
             plan.warnings.append(
                 f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
             )
-        width = 1 + sum(4 if each.read_type == ReadType.VARIANT.value else 1 for each in plan.columns)
+        width = ReadTypes(tuple(ReadType(each.read_type) for each in plan.columns)).width
         if width > MAX_RESULT_COLUMNS:
             raise Refused(
                 f"SOURCE_DB={settings.SOURCE_DB}, TABLE_NAME={table.name}: carrying every cell as it is takes {width} "
