@@ -50,7 +50,7 @@ def main(
 ) -> None:
     """Move one table of a very large SQLite file into shard files, and keep them in sync.
 
-    Each command is also a module: python -m etl.migrate is python -m etl migrate.
+    Each command is also a module: python -m etl.migrate is the same as python -m etl migrate.
 
     Example: python -m etl migrate --demo
     """

@@ -13,6 +13,7 @@ from etl.migrate.disk_estimate import DiskEstimate
 from etl.runtime import limits, log
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.shard import Shard
+from etl.status.units import size
 
 _MIN_OPEN_FILES = 128
 
@@ -42,7 +43,7 @@ def check(
     free = shutil.disk_usage(directory).free
     log.event("room", "DEBUG", rows=needed.rows, indexes=needed.indexes, meanwhile=needed.meanwhile, free=free)
     if needed.bytes > free:
-        short = f"expected {_mb(needed.bytes)} of free disk for what is left to do, found {_mb(free)}"
+        short = f"expected {size(needed.bytes)} of free disk for what is left to do, found {size(free)}"
         if not force:
             raise Refused(
                 f"SHARD_DIR={directory}: {short}; free some, or choose another disk; --force tries all the same"
@@ -56,7 +57,3 @@ def check_is_utf8(name: str, path: Path) -> None:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""The dtype that a scan gives each column: the dtype of its storage class, or a struct that holds any cell."""
+"""The dtype that a scan gives each column: the dtype of its storage class, or a struct for cells of any class."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from etl.report.data import Inspection
 from etl.report.html import Markdown, Part
 from etl.runtime import files, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
-from etl.runtime.settings import Settings, load
+from etl.runtime.settings import load
 from etl.runtime.version import VERSION
 
 HEADING = "Are the shards balanced?"
@@ -54,13 +54,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
-    """Writes SHARD_DIR/report.html by the settings of `environ` over `env_file`; the exit code."""
-    print_result(f"report: {write(load(environ, env_file))}")
-    return 0
-
-
-def write(settings: Settings) -> Path:
-    """Writes the page, whole or not at all, readable only by its owner."""
+    """Writes SHARD_DIR/report.html, readable only by its owner, by the settings of `environ` over `env_file`."""
+    settings = load(environ, env_file)
     files.check(settings, files.REPORT)
     shard_dir = settings.SHARD_DIR.absolute()
     try:
@@ -79,7 +74,8 @@ def write(settings: Settings) -> Path:
         raise EtlError(
             f"{path}: cannot be written ({error.strerror}); correct the cause and run the report again"
         ) from None
-    return path
+    print_result(f"report: {path}")
+    return 0
 
 
 def _page(inspection: Inspection) -> str:

@@ -157,9 +157,9 @@ def main(
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
 
-    Works during a run, after it, and before the first one; it takes no lock and writes nothing.
+    Works during a run, after it, and before the first one. Without --rebuild-manifest it takes no lock and writes nothing.
 
-    Settings come from the environment, over the file .env here, over their defaults, as for etl.migrate.
+    Settings are those of etl.migrate, from the environment or from the file .env in this directory.
 
     Example: SHARD_DIR=shards python -m etl.status --json
     """

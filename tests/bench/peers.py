@@ -39,7 +39,7 @@ def python(source: Path, directory: Path, num_shards: int) -> None:
 
 
 def duckdb(source: Path, directory: Path, num_shards: int) -> None:
-    """DuckDB reads all rows in parallel into a table of its own, then fills as many shards at a time as it has cores.
+    """DuckDB reads all rows in parallel into its own table, then fills as many shards at a time as it has cores.
 
     Eleven filtered scans of the source instead took seven times as long. DuckDB 1.5 could not create an index in an
     attached SQLite file by `CREATE INDEX … ON shard.clients`, so SQLite itself does it, also on all cores.

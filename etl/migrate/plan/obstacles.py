@@ -1,26 +1,15 @@
-"""Reasons why a run would be refused: files, directories, another run. Read-only."""
+"""Reasons why a run would be refused: directories, another run. Read-only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
-from etl.core.errors import AlreadyRunning, EtlError, Refused
-from etl.runtime import files, lock
+from etl.core.errors import AlreadyRunning, Refused
+from etl.runtime import lock
 from etl.runtime.settings import Settings
-from etl.shards.checkpoint import R, T
 from etl.status import status_file
-
-
-def of_files(settings: Settings) -> Iterator[Refused]:
-    """A refusal for each file of a run if something else is at its path."""
-    for kind in files.OF_A_RUN:
-        try:
-            files.check_is_own(settings, kind)
-        except Refused as error:
-            yield error
 
 
 def of_directories(settings: Settings) -> Iterator[Refused]:
@@ -50,20 +39,3 @@ def of_a_run(settings: Settings) -> AlreadyRunning | None:
         if run is not None and status_file.is_alive(run):
             return lock.at_work(settings.SHARD_DIR, (run.pid, run.started_at))
     return None
-
-
-class Collecting:
-    """Does the work on each item in turn; an error goes to `refuse`, and the result of its item is None."""
-
-    def __init__(self, refuse: Callable[[EtlError], None]) -> None:
-        self._refuse = refuse
-
-    def __call__(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
-        results = []
-        for item in items:
-            try:
-                results.append(work(item))
-            except EtlError as error:
-                self._refuse(error)
-                results.append(cast("R", None))  # as `Shard.find` returns where there is no file
-        return results
