@@ -157,7 +157,8 @@ def main(
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
 
-    Works during a run, after it, and before the first one. Without --rebuild-manifest it takes no lock and writes nothing.
+    Works during a run, after it, and before the first one. It takes no lock and writes nothing; only --rebuild-manifest
+    does both.
 
     Settings are those of etl.migrate, from the environment or from the file .env in this directory.
 

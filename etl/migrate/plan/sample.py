@@ -168,7 +168,7 @@ def _density(database: sqlite3.Connection, table: Table, probes: Sequence[RowidR
 
 
 def _range(database: sqlite3.Connection, table: Table, first: int, last: int, rows: int) -> RowidRange | None:
-    """The range of this many rows, from the rowid `first` on; None if there are none. It does not cross from −1 to 0."""
+    """The range of this many rows from `first` on; None if there are none. It does not cross from −1 to 0."""
     rest = RowidRange(first, min(last, -1) if first < 0 else last)
     found, last_found = database.execute(sql.reach(table, rest, rows=rows)).fetchone()
     return RowidRange(first, last_found) if found else None
