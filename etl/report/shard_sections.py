@@ -34,10 +34,6 @@ def summary(inspection: Inspection) -> Markdown:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def fit(inspection: Inspection) -> Fit:
-    return statistics.fit(inspection.hash_shards["rows"].to_list())
-
-
 def rows_chart(inspection: Inspection) -> Chart:
     """Rows with a key in each hash shard, compared with the even share."""
     counts = inspection.hash_shards["rows"].to_list()
@@ -57,7 +53,8 @@ def rows_chart(inspection: Inspection) -> Chart:
 
 
 def rows_verdict(inspection: Inspection) -> Markdown:
-    result, counts = fit(inspection), inspection.hash_shards["rows"].to_list()
+    counts = inspection.hash_shards["rows"].to_list()
+    result = statistics.fit(counts)
     if not sum(counts) or not result.freedom:
         return Markdown("There is nothing to compare: one hash shard, or no row with a key.")
     worst = max(statistics.deviations(counts), key=abs)

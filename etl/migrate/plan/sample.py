@@ -131,9 +131,12 @@ def _take(
             sampled += 1
             for name, storage_class in zip(names, row[1:], strict=True):
                 classes[name][storage_class.decode()] += 1
-    file_bytes = _pragma(database, "page_count") * _pragma(database, "page_size")
+    file_bytes = _number(database, "PRAGMA page_count") * _number(database, "PRAGMA page_size")
     if file_bytes <= _COUNTED_BYTES:
-        rows, rows_todo = (Count(_counted(database, table, part), is_exact=True) for part in ((rowids,), backlog))
+        rows, rows_todo = (
+            Count(sum(_number(database, sql.count(table, each)) for each in part), is_exact=True)
+            for part in ((rowids,), backlog)
+        )
     else:
         density = _density(database, table, probes)
         most = file_bytes / (row_bytes + 2)  # a row has at least a byte of length and one of rowid
@@ -149,12 +152,8 @@ def _take(
     return Sample(sampled, classes, key, rows, rows_todo, parts)
 
 
-def _pragma(database: sqlite3.Connection, name: str) -> int:
-    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _counted(database: sqlite3.Connection, table: Table, parts: ranges.Coverage) -> int:
-    return sum(int(database.execute(sql.count(table, part)).fetchone()[0]) for part in parts)
+def _number(database: sqlite3.Connection, statement: str) -> int:
+    return int(database.execute(statement).fetchone()[0])
 
 
 def _density(database: sqlite3.Connection, table: Table, probes: Sequence[RowidRange]) -> float:
