@@ -19,7 +19,7 @@ class ColumnKind(Enum):
     INTEGER = "integer"
     REAL = "real"
     NUMBER = "number"
-    """Integers and reals of a NUMERIC column, all as reals: SQLite itself stores 5.0 as 5 there."""
+    """Integers and reals, all as reals: SQLite itself stores 5.0 as 5 in a NUMERIC column."""
     TEXT = "text"
     BLOB = "blob"
     VARIANT = "variant"
@@ -41,12 +41,11 @@ _DTYPES: dict[ColumnKind, pl.DataType] = {
 
 
 def kind_of(column: Column, encoding: str) -> ColumnKind:
-    """The column's first read type in a load, if all its sampled cells fit it; numbers and reals have kinds here."""
+    """The column's first read type in a load, if all its sampled cells fit it; but reals are numbers, not variants."""
     classes = column.storage_classes - {"null"}
-    if column.affinity is Affinity.NUMERIC and "real" in classes and classes <= {"integer", "real"}:
+    numbers = {Affinity.NUMERIC: {"integer", "real"}, Affinity.BLOB: {"real"}}.get(column.affinity, set())
+    if "real" in classes and classes <= numbers:
         return ColumnKind.NUMBER
-    if column.affinity is Affinity.BLOB and classes == {"real"}:
-        return ColumnKind.REAL
     read_type = first_read_type(column, encoding).value
     return ColumnKind(read_type) if classes <= {read_type} else ColumnKind.VARIANT
 
