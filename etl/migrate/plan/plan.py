@@ -14,7 +14,7 @@ from etl.core.errors import EtlError, Refused
 from etl.core.model import ReadType, RowidRange, ShardMap, Table
 from etl.migrate import disk_estimate, preflight
 from etl.migrate.disk_estimate import DiskEstimate
-from etl.migrate.plan import obstacles, profile, sample, trial_load
+from etl.migrate.plan import profile, sample, trial_load
 from etl.migrate.plan.profile import ColumnProfile, KeyProfile
 from etl.migrate.plan.sample import Count, Sample
 from etl.runtime import files
@@ -88,11 +88,14 @@ def make(settings: Settings) -> Plan:
         for kind in files.OF_A_RUN:
             with plan.refusing():
                 files.check_is_own(settings, kind)
-        for refusal in obstacles.of_directories(settings):
+        for name, path in (("SOURCE_DB", settings.SOURCE_DB), ("SHARD_DIR", settings.SHARD_DIR)):
+            with plan.refusing():
+                preflight.check_is_utf8(name, path)
+        for refusal in preflight.directories(settings):
             plan.refuse(refusal)
-        directory = obstacles.nearest(settings.SHARD_DIR)
+        directory = preflight.nearest(settings.SHARD_DIR)
         plan.free_bytes = shutil.disk_usage(directory).free if directory.is_dir() else None
-        running = obstacles.of_a_run(settings)
+        running = preflight.another_run(settings)
         if running:
             plan.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
@@ -148,7 +151,7 @@ class _Draft:
             preflight.check(
                 self._shards,
                 self._found,
-                directory=obstacles.nearest(settings.SHARD_DIR),
+                directory=preflight.nearest(settings.SHARD_DIR),
                 writers=settings.WRITERS,
                 needed=self._disk,
                 force=False,
