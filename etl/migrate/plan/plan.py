@@ -164,10 +164,8 @@ class _Draft:
             settings.SOURCE_DB, table, self._rowids, (*left.fresh, *left.lost), range_rows=_TRIAL_ROWS
         )
         plan.sampled_rows, plan.rows, plan.rows_todo = sampled.rows, sampled.source_rows, sampled.rows_todo
-        window_rows = settings.BATCH_SIZE * settings.READERS
-        plan.windows_todo = len(left.lost)
-        if left.fresh:
-            plan.windows_todo += max(0, -(-sampled.rows_todo.rows // window_rows))
+        fresh_windows = -(-sampled.rows_todo.rows // (settings.BATCH_SIZE * settings.READERS)) if left.fresh else 0
+        plan.windows_todo = len(left.lost) + fresh_windows
         plan.columns = [profile.of_column(column, table, sampled) for column in table.carried]
         plan.key = profile.of_key(table.key, sampled.key)
         plan.warnings += profile.key_warnings(table.key, sampled.key, sampled.rows)
