@@ -29,18 +29,14 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as above
         if cmd_name not in COMMANDS:
             return None
-        return _loaded(cmd_name)
+        command = typer.main.get_command(importlib.import_module(module_of(cmd_name)).app)
+        command.name, command.short_help = cmd_name, COMMANDS[cmd_name]
+        return command
 
 
 def module_of(command: str) -> str:
     """The module with the command's `app`."""
     return "etl.route" if command == "route" else f"etl.{command}.command"
-
-
-def _loaded(name: str) -> Any:
-    command = typer.main.get_command(importlib.import_module(module_of(name)).app)
-    command.name, command.short_help = name, COMMANDS[name]
-    return command
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=False, pretty_exceptions_enable=False)
@@ -54,7 +50,7 @@ def main(
 ) -> None:
     """Move one table of a very large SQLite file into shard files, and keep them in sync.
 
-    Each command is also a module: python -m etl.migrate is python -m etl migrate.
+    Each command is also a module: python -m etl.migrate is the same as python -m etl migrate.
 
     Example: python -m etl migrate --demo
     """

@@ -32,7 +32,7 @@ def main(
     *,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
-    """Print the shard of each key and the file of that shard, with the settings that a run here would have.
+    """Print the shard of each key and the file of that shard, by the settings that a run in this directory has.
 
     Example: NUM_SHARDS=10 python -m etl.route 00012345678
     """

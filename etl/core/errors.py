@@ -18,7 +18,7 @@ class Refused(EtlError):
 
 
 class AlreadyRunning(EtlError):
-    """Another run holds the shard directory: exit code 3."""
+    """Another command is at work in the shard directory: exit code 3."""
 
     exit_code = 3
 

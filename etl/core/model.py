@@ -145,9 +145,9 @@ class ReadTask:
     partitions: tuple[RowidRange, ...]
     """Ascending and disjoint; each is one query. Together they cover the windows."""
     slots: frozenset[int] | None = None
-    """The slots that get these windows: those of lost shards. None means all."""
+    """The slots that get these windows, if only lost shards do. None means all."""
     bytes: int = 0
-    """What its rows take in memory, measured before they are read."""
+    """The memory that its rows need, measured before they are read."""
 
     @property
     def whole(self) -> RowidRange:

@@ -1,7 +1,7 @@
 """Warnings of what an application's older SQLite reads differently from the SQLite that writes the shards.
 
-SQLite 3.52 and later write a real as text with 17 significant digits, earlier versions with 15. An index of such text
-that one version has built is wrong for the other: it does not find some rows.
+As text, a real has 17 significant digits in SQLite 3.52 and later, and 15 in earlier versions. If one version has built
+an index on such text, the other does not find some rows by it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _may_have_reals(column: Column) -> bool:
 
 
 def _mentions(text: str, names: Iterable[str]) -> bool:
-    """Whether one of the names is in SQL text, both folded. It may say yes too often, never too rarely."""
+    """Whether one of the names is in SQL text, both folded. It may be wrong when it says yes, never when it says no."""
     plain = text.replace('""', '"').replace("``", "`")  # a quote within a quoted name is doubled
     return any(re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", plain) for name in names)
 

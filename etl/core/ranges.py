@@ -56,7 +56,7 @@ def common(coverages: Sequence[Coverage]) -> Coverage:
 
 
 def covers(coverage: Coverage, window: RowidRange) -> bool:
-    """Whether the coverage holds the whole window."""
+    """Whether the whole window is in the coverage."""
     return any(window in piece for piece in coverage)
 
 

@@ -57,8 +57,8 @@ def is_blank(data: bytes) -> bool:
 def real_text(value: float) -> str:
     """A real's text: 15 significant digits, as `CAST(value AS TEXT)` wrote it in every SQLite before 3.53.
 
-    SQLite's own digits depend on its version (3.53 prints 17), so the contract takes none of them: the digits are
-    those of C's `%.15g`, correctly rounded, always with a decimal point. NaN is NULL to SQLite: empty here.
+    SQLite's own digits depend on its version (3.53 prints 17). So the contract does not use them: the digits are those
+    of C's `%.15g`, correctly rounded, always with a decimal point. NaN is NULL in SQLite, so it is empty here.
     """
     if math.isnan(value):
         return ""

@@ -1,18 +1,21 @@
-"""The checks of a run before it writes: writable files, no triggers, enough open files, enough disk."""
+"""The checks before a run writes: files, directories, triggers, open files, disk. A plan makes them too."""
 
 from __future__ import annotations
 
 import os
 import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from etl.core.errors import Refused
+from etl.core.errors import AlreadyRunning, Refused
 from etl.migrate.disk_estimate import DiskEstimate
-from etl.runtime import limits, log
+from etl.runtime import limits, lock, log
+from etl.runtime.settings import Settings
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.shard import Shard
+from etl.status import status_file
+from etl.status.units import size
 
 _MIN_OPEN_FILES = 128
 
@@ -42,7 +45,7 @@ def check(
     free = shutil.disk_usage(directory).free
     log.event("room", "DEBUG", rows=needed.rows, indexes=needed.indexes, meanwhile=needed.meanwhile, free=free)
     if needed.bytes > free:
-        short = f"expected {_mb(needed.bytes)} of free disk for what is left to do, found {_mb(free)}"
+        short = f"expected {size(needed.bytes)} of free disk for what is left to do, found {size(free)}"
         if not force:
             raise Refused(
                 f"SHARD_DIR={directory}: {short}; free some, or choose another disk; --force tries all the same"
@@ -58,5 +61,30 @@ def check_is_utf8(name: str, path: Path) -> None:
         raise Refused(f"{name}={path}: expected a path in UTF-8; rename it, or choose another") from None
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def directories(settings: Settings) -> Iterator[Refused]:
+    """A refusal for each directory that a run could not write or create."""
+    named = {"SHARD_DIR": settings.SHARD_DIR, "LOG_DIR": settings.LOG_DIR / "logs"}
+    if settings.METRICS_FILE is not None:
+        named["METRICS_FILE"] = settings.METRICS_FILE.parent
+    for name, path in named.items():
+        there = nearest(path)
+        if not there.is_dir():
+            yield Refused(f"{name}={path}: expected a directory, found {there} in its way; choose another")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield Refused(f"{name}={path}: {there} cannot be written; make it writable, or choose another")
+        elif name == "METRICS_FILE" and there != path:
+            yield Refused(f"{name}={settings.METRICS_FILE}: expected its directory to exist; create it")
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the nearest directory above it that exists."""
+    return next(there for there in (path, *path.absolute().parents) if os.path.lexists(there))
+
+
+def another_run(settings: Settings) -> AlreadyRunning | None:
+    """The error of a run while another is running in SHARD_DIR, on this table or another."""
+    for path in settings.SHARD_DIR.glob("*_status.json"):
+        run = status_file.read(path)
+        if run is not None and status_file.is_alive(run):
+            return lock.at_work(settings.SHARD_DIR, (run.pid, run.started_at))
+    return None

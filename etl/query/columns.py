@@ -1,4 +1,4 @@
-"""The dtype that a scan gives each column: the dtype of its storage class, or a struct that holds any cell."""
+"""The dtype that a scan gives each column: the dtype of its storage class, or a struct for cells of any class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 import polars as pl
 
-from etl.core.columns import TAGS
+from etl.core.columns import TAGS, first_read_type
 from etl.core.model import Affinity, Column
 
 VARIANT_DTYPE = pl.Struct({"storage_class": pl.String, "integer": pl.Int64, "real": pl.Float64, "bytes": pl.Binary})
@@ -19,7 +19,7 @@ class ColumnKind(Enum):
     INTEGER = "integer"
     REAL = "real"
     NUMBER = "number"
-    """Integers and reals of a NUMERIC column, all as reals: SQLite itself stores 5.0 as 5 there."""
+    """Integers and reals, all as reals: SQLite itself stores 5.0 as 5 in a NUMERIC column."""
     TEXT = "text"
     BLOB = "blob"
     VARIANT = "variant"
@@ -38,20 +38,16 @@ _DTYPES: dict[ColumnKind, pl.DataType] = {
     ColumnKind.BLOB: pl.Binary(),
     ColumnKind.VARIANT: VARIANT_DTYPE,
 }
-_BY_AFFINITY = {Affinity.INTEGER: ColumnKind.INTEGER, Affinity.REAL: ColumnKind.REAL, Affinity.TEXT: ColumnKind.TEXT}
 
 
-def kind_of(column: Column, classes: frozenset[str], rowid_column: str | None) -> ColumnKind:
-    """The kind of a column whose sampled cells have these storage classes, not counting NULL."""
-    if column.name == rowid_column:
-        return ColumnKind.INTEGER
-    strict = _BY_AFFINITY.get(column.affinity)
-    if strict is not None:
-        return strict if classes <= {strict.value} else ColumnKind.VARIANT
-    if column.affinity is Affinity.NUMERIC and "real" in classes and classes <= {"integer", "real"}:
+def kind_of(column: Column, encoding: str) -> ColumnKind:
+    """The column's first read type in a load, if all its sampled cells fit it; but reals are numbers, not variants."""
+    classes = column.storage_classes - {"null"}
+    numbers = {Affinity.NUMERIC: {"integer", "real"}, Affinity.BLOB: {"real"}}.get(column.affinity, set())
+    if "real" in classes and classes <= numbers:
         return ColumnKind.NUMBER
-    empty = "integer" if column.affinity is Affinity.NUMERIC else "blob"
-    return ColumnKind.VARIANT if len(classes) > 1 else ColumnKind(next(iter(classes), empty))
+    read_type = first_read_type(column, encoding).value
+    return ColumnKind(read_type) if classes <= {read_type} else ColumnKind.VARIANT
 
 
 def expressions(kinds: Mapping[str, ColumnKind], names: Sequence[str]) -> list[pl.Expr]:

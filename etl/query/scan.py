@@ -1,6 +1,6 @@
 """All shards as one Polars LazyFrame: columns, predicates and limits become part of each shard's SQL.
 
-Do not scan in a process that migrates: connectorx and ADBC would have the same file open in two copies of SQLite.
+Do not scan in a process that migrates: two copies of SQLite, those of connectorx and ADBC, would have a file open.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -104,11 +104,9 @@ def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str]) -> _S
     variants = set(mixed) | Manifest(found.directory, found.table).widened()
     kinds = {}
     for same in zip(*(table.columns for table in tables), strict=True):
-        classes = frozenset[str]().union(*(column.storage_classes for column in same)) - {"null"}
-        kind = columns.kind_of(same[0], classes, tables[0].rowid_column)
-        # As in a load: converting invalid UTF-16 to UTF-8 changes the text, and SQLite reports no error.
-        is_variant = same[0].name in variants or (kind is ColumnKind.TEXT and tables[0].encoding != "UTF-8")
-        kinds[same[0].name] = ColumnKind.VARIANT if is_variant else kind
+        column = replace(same[0], storage_classes=frozenset().union(*(each.storage_classes for each in same)))
+        kind = columns.kind_of(column, tables[0].encoding)
+        kinds[column.name] = ColumnKind.VARIANT if column.name in variants else kind
     return _Scan(found, tuple(shards), tables[0], kinds, mixed=tuple(mixed))
 
 

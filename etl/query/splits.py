@@ -42,6 +42,5 @@ class SplitMerger:
         return rowids
 
     def adapt(self, frame: pl.DataFrame) -> None:
-        """Adapts the number of splits to the rows of a read."""
         is_few = frame.height < self._few_rows
         self._merged = min(self._merged * 2, _MAX_MERGED) if is_few else max(1, self._merged // 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from etl.core.model import ReadType, RowidRange, Table
-from etl.sqlite.sql import PINS, cell_of, named, rowid_of, variant_cells
+from etl.sqlite.sql import PINS, VARIANT_PINS, cell_of, named, rowid_of, variant_cells
 
 _MAX_EXACT_REAL = 2**53
 """A real holds every integer from −2^53 to 2^53 exactly."""
@@ -19,7 +19,7 @@ def scan_cells(column: str, kind: str) -> dict[str, str]:
     """
     cell = cell_of(column)
     if kind == "variant":
-        return dict(zip(variant_cells(cell), ("0", "0", "0.0", "x''"), strict=True))
+        return dict(zip(variant_cells(cell), VARIANT_PINS, strict=True))
     if kind == "number":
         is_exact = f"{cell} BETWEEN {-_MAX_EXACT_REAL} AND {_MAX_EXACT_REAL}"
         integer = f"iif({is_exact}, CAST({cell} AS REAL), CAST({cell} AS TEXT))"

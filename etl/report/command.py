@@ -12,10 +12,10 @@ import typer
 from etl.core.errors import EtlError
 from etl.report import data, html, run_sections, shard_sections
 from etl.report.data import Inspection
-from etl.report.html import Card, Markdown, Part
+from etl.report.html import Markdown, Part
 from etl.runtime import files, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
-from etl.runtime.settings import Settings, load
+from etl.runtime.settings import load
 from etl.runtime.version import VERSION
 
 HEADING = "Are the shards balanced?"
@@ -24,14 +24,11 @@ INTRO = Markdown("This report reads every shard of one `SHARD_DIR`. It contains 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A card of the page: its heading, one line of explanation if it needs one, and the functions that fill it."""
+    """A card of the page: its heading, the functions that fill it, and one line of explanation if it needs one."""
 
     heading: str
     functions: tuple[Callable[[Inspection], Part], ...]
     explanation: str = ""
-
-    def card(self, inspection: Inspection) -> Card:
-        return Card(self.heading, [Markdown(self.explanation), *(function(inspection) for function in self.functions)])
 
 
 SECTIONS = (
@@ -57,13 +54,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None) -> int:
-    """Writes SHARD_DIR/report.html by the settings of `environ` over `env_file`; the exit code."""
-    print_result(f"report: {write(load(environ, env_file))}")
-    return 0
-
-
-def write(settings: Settings) -> Path:
-    """Writes the page, whole or not at all, readable only by its owner."""
+    """Writes SHARD_DIR/report.html, readable only by its owner, by the settings of `environ` over `env_file`."""
+    settings = load(environ, env_file)
     files.check(settings, files.REPORT)
     shard_dir = settings.SHARD_DIR.absolute()
     try:
@@ -82,16 +74,21 @@ def write(settings: Settings) -> Path:
         raise EtlError(
             f"{path}: cannot be written ({error.strerror}); correct the cause and run the report again"
         ) from None
-    return path
+    print_result(f"report: {path}")
+    return 0
 
 
 def _page(inspection: Inspection) -> str:
+    cards = {
+        section.heading: [Markdown(section.explanation), *(function(inspection) for function in section.functions)]
+        for section in SECTIONS
+    }
     found = inspection.found
     return html.page(
         title=f"Shards of {found.table}",
         heading=HEADING,
         intro=[INTRO, shard_sections.summary(inspection)],
-        cards=[section.card(inspection) for section in SECTIONS],
+        cards=cards,
         footer=f"{found.directory}, {log.now():%Y-%m-%d %H:%M} UTC, shard-migrate {VERSION}. "
         "No cell of the table is in this page.",
     )

@@ -1,9 +1,9 @@
-"""The report as one HTML page, and what it shows beside charts: sentences and tables. The page loads no other file."""
+"""The report as one HTML page, with its paragraphs and tables. The page loads no other file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -63,7 +63,7 @@ class HtmlTable:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.frame.columns)
         rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>" for row in self.frame.rows()
+            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>" for row in self.frame.rows()
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -74,17 +74,9 @@ class HtmlTable:
 Part = Markdown | HtmlTable | Chart
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A part of the page with a heading and a border."""
-
-    heading: str
-    parts: Sequence[Part]
-
-
-def page(*, title: str, heading: str, intro: Sequence[Part], cards: Sequence[Card], footer: str) -> str:
-    """The whole page as text."""
-    sections = "".join(f"<section><h2>{escape(card.heading)}</h2>{_html(card.parts)}</section>" for card in cards)
+def page(*, title: str, heading: str, intro: Sequence[Part], cards: Mapping[str, Sequence[Part]], footer: str) -> str:
+    """The whole page as text; `cards` are its parts with a border, by heading."""
+    sections = "".join(f"<section><h2>{escape(name)}</h2>{_html(parts)}</section>" for name, parts in cards.items())
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="generator" content="shard-migrate">'  # the next report recognises its own file by this
@@ -116,6 +108,4 @@ def _marked(match: re.Match[str]) -> str:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))

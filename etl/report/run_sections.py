@@ -13,7 +13,6 @@ from etl.report import statistics
 from etl.report.charts import Bar, Chart, bars, columns
 from etl.report.data import Inspection
 from etl.report.html import Markdown
-from etl.report.statistics import WindowFaults
 from etl.status.units import counted
 
 _BUCKETS = 40
@@ -72,22 +71,17 @@ def run_verdict(inspection: Inspection) -> Markdown:
     )
 
 
-def window_faults(inspection: Inspection) -> WindowFaults:
-    """Gaps and overlaps between the manifest's windows."""
-    windows = inspection.windows.select("first_rowid", "last_rowid").iter_rows()
-    return statistics.window_faults(RowidRange(*row) for row in windows)
-
-
 def windows_verdict(inspection: Inspection) -> Markdown:
     """Whether the windows follow each other, and whether manifest and ledgers record the same number of rows."""
-    found, rows = window_faults(inspection), int(inspection.windows["rows"].sum())
-    if not found.gaps and not found.overlaps and rows == inspection.rows:
+    windows, rows = inspection.windows.select("first_rowid", "last_rowid"), int(inspection.windows["rows"].sum())
+    gaps, overlaps = statistics.gaps_and_overlaps(RowidRange(*row) for row in windows.iter_rows())
+    if not gaps and not overlaps and rows == inspection.rows:
         return Markdown(
-            f"**Yes.** {counted(inspection.windows.height, 'window')} without gap or overlap. The manifest and the "
+            f"**Yes.** {counted(windows.height, 'window')} without gap or overlap. The manifest and the "
             f"shards' ledgers both record {counted(rows, 'row')}. `python -m etl.verify` counts the rows themselves."
         )
     return Markdown(
-        f"**No.** {counted(len(found.gaps), 'gap')}, {counted(len(found.overlaps), 'overlap')}. The windows have "
+        f"**No.** {counted(len(gaps), 'gap')}, {counted(len(overlaps), 'overlap')}. The windows have "
         f"{counted(rows, 'row')}, the shards' ledgers {inspection.rows:,}. Run `python -m etl.migrate` again: it "
         "repairs the manifest and loads what is missing."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -10,7 +12,7 @@ from etl.report.charts import Bar, Chart, bars, columns
 from etl.report.data import Inspection
 from etl.report.html import HtmlTable, Markdown
 from etl.report.statistics import Fit
-from etl.status.units import counted
+from etl.status.units import counted, size
 
 _MAX_BARS = 32
 _BINS = 30
@@ -21,20 +23,15 @@ _NOTICEABLE_SHARE = 0.1
 
 def summary(inspection: Inspection) -> Markdown:
     identity, numbers = inspection.found.identity, inspection.found.shard_map.shards
-    size = _megabytes(sum(inspection.shards["bytes"].to_list()))
+    total = sum(inspection.shards["bytes"].to_list())
     return Markdown(
         f"The shards' ledgers record **{counted(inspection.rows, 'row')}** of `{identity.source_table}` in "
-        f"**{counted(len(numbers), 'shard')}** (**{size}**). The SHA-256 of `{identity.shard_key}` decides the shard "
-        f"of a row; rows without a key are in shard {identity.reserved_shard}."
+        f"**{counted(len(numbers), 'shard')}** (**{size(total)}**). The SHA-256 of `{identity.shard_key}` decides the "
+        f"shard of a row; rows without a key are in shard {identity.reserved_shard}."
     )
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
-
-
-def fit(inspection: Inspection) -> Fit:
-    """The χ² test of the hash shards' rows."""
-    return statistics.fit(inspection.hash_shards["rows"].to_list())
 
 
 def rows_chart(inspection: Inspection) -> Chart:
@@ -42,19 +39,22 @@ def rows_chart(inspection: Inspection) -> Chart:
     counts = inspection.hash_shards["rows"].to_list()
     share, sigma = sum(counts) / len(counts), statistics.standard_deviation(counts)
     title = "Do all hash shards have equally many rows?"
-    legend = "dashed: even share; shaded: ±3σ, by chance alone"
     if len(counts) > _MAX_BARS:
-        return _histogram(title, counts, unit="shards")
+        legend = f"even share: {share:,.0f} rows, σ {sigma:,.0f}"
+        bins = min(_BINS, len(set(counts)) + 1)
+        return _histogram(title, counts, unit="rows", digits=0, across="by rows with a key", bins=bins, legend=legend)
     items = [
         Bar(str(shard), count, f"{count:,} {_signed(z)}σ", kind="mark" if abs(z) > _EVEN_RANGE_SIGMAS else "bar")
         for shard, count, z in zip(inspection.hash_shards["shard"], counts, statistics.deviations(counts), strict=True)
     ]
     band = (share - _EVEN_RANGE_SIGMAS * sigma, share + _EVEN_RANGE_SIGMAS * sigma)
+    legend = "dashed: even share; shaded: ±3σ, by chance alone"
     return bars(title, items, unit="rows with a key, by shard", expected=share, band=band, legend=legend)
 
 
 def rows_verdict(inspection: Inspection) -> Markdown:
-    result, counts = fit(inspection), inspection.hash_shards["rows"].to_list()
+    counts = inspection.hash_shards["rows"].to_list()
+    result = statistics.fit(counts)
     if not sum(counts) or not result.freedom:
         return Markdown("There is nothing to compare: one hash shard, or no row with a key.")
     worst = max(statistics.deviations(counts), key=abs)
@@ -83,7 +83,7 @@ def rows_table(inspection: Inspection) -> HtmlTable:
             "shard",
             "rows",
             pl.Series("σ", ["–" if z is None else _signed(z) for z in shards["z"]], pl.String),
-            pl.Series("MB", [f"{size / 1e6:,.1f}" for size in shards["bytes"]], pl.String),
+            pl.Series("MB", [f"{count / 1e6:,.1f}" for count in shards["bytes"]], pl.String),
         )
     )
 
@@ -100,17 +100,14 @@ def _often(result: Fit) -> str:
     return f"{result.p_value:.0%} of the time" if result.p_value >= 0.02 else "about once in 100 times"  # noqa: PLR2004 - from here a whole percent is exact enough
 
 
-def _histogram(title: str, counts: list[int], *, unit: str) -> Chart:
-    """For many shards: how many shards have how many rows."""
-    frequencies, edges = np.histogram(counts, bins=min(_BINS, len(set(counts)) + 1))
+def _histogram(
+    title: str, values: Sequence[float], *, unit: str, digits: int, across: str, bins: int = _BINS, legend: str = ""
+) -> Chart:
+    """For many shards: how many shards have how much."""
+    frequencies, edges = np.histogram(values, bins=bins)
+    first, last = (f"{edge:,.{digits}f}" for edge in (edges[0], edges[-1]))
     return columns(
-        title,
-        frequencies.tolist(),
-        first=f"{edges[0]:,.0f}",
-        last=f"{edges[-1]:,.0f} rows",
-        unit=unit,
-        across="by rows with a key",
-        legend=f"even share: {sum(counts) / len(counts):,.0f} rows, σ {statistics.standard_deviation(counts):,.0f}",
+        title, frequencies.tolist(), first=first, last=f"{last} {unit}", unit="shards", across=across, legend=legend
     )
 
 
@@ -185,13 +182,11 @@ def bytes_chart(inspection: Inspection) -> Chart:
     sizes = (inspection.shards["bytes"] / 1e6).to_list()
     title = "Is the disk used evenly?"
     if len(sizes) > _MAX_BARS:
-        frequencies, edges = np.histogram(sizes, bins=_BINS)
-        first, last = f"{edges[0]:,.1f}", f"{edges[-1]:,.1f} MB"
-        return columns(title, frequencies.tolist(), first=first, last=last, unit="shards", across="by size on disk")
+        return _histogram(title, sizes, unit="MB", digits=1, across="by size on disk")
     reserved = inspection.found.identity.reserved_shard
     items = [
-        Bar(str(shard), size, f"{size:,.1f} MB", kind="pale" if shard == reserved else "bar")
-        for shard, size in zip(inspection.shards["shard"], sizes, strict=True)
+        Bar(str(shard), megabytes, f"{megabytes:,.1f} MB", kind="pale" if shard == reserved else "bar")
+        for shard, megabytes in zip(inspection.shards["shard"], sizes, strict=True)
     ]
     return bars(title, items, unit="MB with indexes; paler: the reserved shard")
 
@@ -201,10 +196,6 @@ def bytes_verdict(inspection: Inspection) -> Markdown:
     total = sum(inspection.shards["bytes"].to_list())
     share = total / max(1, inspection.rows)
     return Markdown(
-        f"All shards together have {_megabytes(total)}: {share:,.0f} bytes a row with indexes. The hash shards have "
-        f"{_megabytes(min(sizes))} to {_megabytes(max(sizes))} each."
+        f"All shards together have {size(total)}: {share:,.0f} bytes a row with indexes. The hash shards have "
+        f"{size(min(sizes))} to {size(max(sizes))} each."
     )
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e10 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - from here GB is easier to read

@@ -83,18 +83,8 @@ def upper_gamma(a: float, x: float) -> float:
     return scale * fraction
 
 
-@dataclass(frozen=True, slots=True)
-class WindowFaults:
-    """Where windows do not follow each other."""
-
-    gaps: tuple[RowidRange, ...]
-    """Rowids between two windows that are in no window."""
-    overlaps: tuple[RowidRange, ...]
-    """Rowids that are in more than one window."""
-
-
-def window_faults(windows: Iterable[RowidRange]) -> WindowFaults:
-    """The gaps and overlaps of windows in any order."""
+def gaps_and_overlaps(windows: Iterable[RowidRange]) -> tuple[list[RowidRange], list[RowidRange]]:
+    """The rowids between two windows that are in no window, and those that are in more than one; in any order."""
     gaps, overlaps = [], []
     reached: int | None = None
     for window in sorted(windows):
@@ -103,4 +93,4 @@ def window_faults(windows: Iterable[RowidRange]) -> WindowFaults:
         if reached is not None and window.first_rowid <= reached:
             overlaps.append(RowidRange(window.first_rowid, min(reached, window.last_rowid)))
         reached = window.last_rowid if reached is None else max(reached, window.last_rowid)
-    return WindowFaults(tuple(gaps), tuple(overlaps))
+    return gaps, overlaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -47,8 +48,11 @@ def print_result(text: str) -> None:
 def tolerate_closed(stream: TextIO) -> Iterator[None]:
     """Ignores a stream whose reader has gone (`| head`) or whose disk is full: the exit code does not change.
 
-    The stream's buffer would fail again when Python exits, so the stream then leads to /dev/null.
+    The stream is then redirected to /dev/null: its buffer would fail again when Python exits. Characters that the
+    stream cannot encode, such as a path's bytes that are no UTF-8, are escaped.
     """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
     try:
         yield
         stream.flush()
@@ -58,7 +62,7 @@ def tolerate_closed(stream: TextIO) -> Iterator[None]:
 
 
 def replace_closed_streams() -> None:
-    """Opens /dev/null for each standard stream that is closed: the next file opened, a shard, would get its number."""
+    """Opens /dev/null for each closed standard stream. Otherwise a shard could get its number and its output."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - for the process's life

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +44,7 @@ class Kind:
         return shard_dir / self.name.format(table=in_file_names(table))
 
     def is_in(self, path: Path) -> bool:
-        """Whether the file is of this kind, also if it is cut off: a power cut may leave a part of it, or nothing."""
+        """Whether the file is of this kind. It may be incomplete: a power cut may leave a part of it, or nothing."""
         with path.open("rb") as file:
             start = file.read(len(self.beginning) or _LONGEST_PID)
             if not self.beginning:
@@ -86,18 +86,19 @@ def check(settings: Settings, *written: Kind) -> None:
 
 
 def check_uses(settings: Settings) -> None:
-    """Raises Refused if the source, a shard, a companion of them or a file of this program are one and the same file.
+    """Raises Refused if two of these are one file: the source, a shard, a companion of either, a file of this program.
 
     Two paths are one file if they lead to the same place or inode, through links or not.
     """
     used: dict[object, str] = {}
     real = cache(os.path.realpath)
     manifest = Path(os.path.realpath(settings.SHARD_DIR / "manifest"))
-    uses = [
-        ("SOURCE_DB", settings.SOURCE_DB),
-        *((f"shard {shard}", _shard(settings, shard)) for shard in settings.shard_map.shards),
-    ]
-    for noun, path in (*_with_companions(uses), *((kind.noun, path) for kind, path in _paths(settings).items())):
+    databases = {"SOURCE_DB": settings.SOURCE_DB} | {
+        f"shard {shard}": shard_path(settings.SHARD_DIR, settings.TABLE_NAME, shard)
+        for shard in settings.shard_map.shards
+    }
+    others = ((kind.noun, path) for kind, path in _paths(settings).items())
+    for noun, path in (*_with_companions(databases), *others):
         for mark in _marks(path, real):
             other = used.setdefault(mark, noun)
             if other != noun:
@@ -117,12 +118,8 @@ def _paths(settings: Settings) -> dict[Kind, Path]:
     return paths if settings.METRICS_FILE is None else paths | {METRICS: settings.METRICS_FILE}
 
 
-def _shard(settings: Settings, shard: int) -> Path:
-    return shard_path(settings.SHARD_DIR, settings.TABLE_NAME, shard)
-
-
-def _with_companions(databases: list[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
-    for noun, path in databases:
+def _with_companions(databases: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    for noun, path in databases.items():
         yield noun, path
         real = os.path.realpath(path) if _is_link(path) else path  # SQLite follows links before it names the others
         yield from ((f"{noun}'s {suffix}", Path(f"{real}{suffix}")) for suffix in _COMPANIONS)
@@ -160,7 +157,7 @@ def _foreign(kind: Kind, path: Path) -> str:
     except OSError:
         return ""  # nothing to replace; if it cannot be written either, the write says so
     if not stat.S_ISREG(mode):
-        return "a directory" if stat.S_ISDIR(mode) else "something that is no regular file"
+        return "a directory" if stat.S_ISDIR(mode) else "a special file"
     try:
         return "" if kind.is_in(path) else "another file"
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 
 READ_TASK_BYTES = 48 << 20
-"""Bytes of one read, estimated before it: what has more is read in parts; a row that alone has more is read alone."""
+"""The estimated bytes of one read. More rows than that are read in parts; a larger row is read alone."""
 
 READ_TASK_ROWS = 100_000
 """A read task has whole windows, up to this many rows: connectorx leaves three threads for 30 s after each call."""
@@ -18,11 +18,11 @@ READ_TASK_LEDGER_LINES = 200_000
 """… and up to this many windows × shards, each of which becomes a ledger line."""
 
 IN_FLIGHT_BYTES = 3 * READ_TASK_BYTES
-"""A read waits until it and what is read and not yet written fit into this, or until nothing else is in flight."""
+"""A read begins when its bytes and those read but not yet written fit into this, or when there are none of these."""
 
 LARGE_ROW_BYTES = 1 << 20
 LARGE_ROW_COPIES = 7
-"""A row above that size counts so many times: so often it is in memory while it is read."""
+"""A row above that size counts as this many: while it is read, it is in memory that many times."""
 
 RETURNED_BUFFER_BYTES = 8 << 20
 """Freed buffers of at least this size go back to the system at once."""
@@ -33,7 +33,7 @@ WIDE_READ_BUFFER_BYTES = 256 << 10
 columns than WIDE_READ_COLUMNS have fewer partitions, and such buffers go back to the system, too."""
 
 ROWS_PER_SHARD = 1_000
-"""With many shards a writer holds several read tasks until each shard has about this many rows to write …"""
+"""With many shards, a writer holds the rows of several read tasks until each shard has about this many to write …"""
 
 HELD_BYTES = 96 << 20
 """… but no more bytes than this, of all shards together."""
@@ -85,7 +85,7 @@ def page_bytes(shards: int) -> int:
 
 
 def cache_kib(open_shards: int, *, indexed: bool = False) -> int:
-    """One shard's page cache in KiB, when so many shards share the budget."""
+    """One shard's page cache in KiB, when this many shards share the budget."""
     if indexed:
         return (INDEXED_CACHE_BYTES // open_shards) >> 10
     share = CACHE_BYTES // max(1, open_shards)

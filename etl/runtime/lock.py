@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,7 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
     except Timeout:
         if not path.exists():
             raise Refused(f"SHARD_DIR={shard_dir}: no file can be created here; choose another directory") from None
-        raise AlreadyRunning(f"SHARD_DIR={shard_dir}: {_name_of(holder)} is at work here; wait for it to end") from None
+        raise at_work(shard_dir, _run_in(holder)) from None
     except OSError as error:
         lock.release()
         raise Refused(
@@ -45,15 +45,19 @@ def exclusive(shard_dir: Path, started_at: str) -> Iterator[None]:
         lock.release()
 
 
-def _name_of(holder: Path) -> str:
-    """The run that holds the lock. It writes its pid just after it takes the lock: until then a dead run's is there."""
+def at_work(shard_dir: Path, run: tuple[int, str] | None) -> AlreadyRunning:
+    """The error while another run, with this pid and start, is at work."""
+    name = f"the run with pid {run[0]}, started {run[1]}," if run else "another run"
+    return AlreadyRunning(f"SHARD_DIR={shard_dir}: {name} is at work here; wait for it to end")
+
+
+def _run_in(holder: Path) -> tuple[int, str] | None:
+    """The run that holds the lock. It writes this file just after it takes the lock; before, an older run is in it."""
     deadline = time.monotonic() + _WAIT_FOR_NAME_S
     while time.monotonic() < deadline:
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             run = json.loads(holder.read_text(encoding="utf-8"))
             if psutil.pid_exists(run["pid"]):
-                return f"the run with pid {run['pid']}, started {run['started_at']},"
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+                return run["pid"], run["started_at"]
         time.sleep(0.02)
-    return "another run"
+    return None

@@ -48,7 +48,9 @@ def session(settings: Settings, *, log_name: str = "migration") -> Iterator[Sess
             yield current
             log.event("end", exit_code=current.exit_code, **current.totals)
         except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
-            known = error if isinstance(error, EtlError) else _unexpected(error, log_path)
+            known = error
+            if not isinstance(known, EtlError):
+                known = EtlError(f"unexpected {type(error).__name__}; {log_path} says where; run again to resume")
             current.on_error(known)
             log.failure(error)
             log.event("end", exit_code=known.exit_code)
@@ -63,10 +65,6 @@ def private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def _unexpected(error: BaseException, log_path: Path) -> EtlError:
-    return EtlError(f"unexpected {type(error).__name__}; {log_path} says where; run again to resume")
 
 
 @contextmanager

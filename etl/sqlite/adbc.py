@@ -6,9 +6,8 @@ While a shard is open here, no other copy of SQLite in this process may open it,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import adbc_driver_manager
@@ -45,13 +44,13 @@ class Connection:
             raise
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Runs one statement; its rows (integers and text only: the driver rounds reals it reads)."""
+        """Runs one statement and returns its rows: integers and text only, because the driver rounds reals."""
         with self._errors(statement.split(maxsplit=2)[0]):
             self._cursor.execute(statement)
             return list(self._cursor.fetchall())
 
     def fetch(self, statement: str) -> pa.Table:
-        """The statement's rows as Arrow, where there may be many (integers and text only, as above)."""
+        """The same as Arrow, for many rows."""
         with self._errors(statement.split(maxsplit=2)[0]):
             self._cursor.execute(statement)
             return self._cursor.fetch_arrow_table()
@@ -62,14 +61,14 @@ class Connection:
         The driver takes a column's type from the first batch, and fails where a later cell does not fit. `path` is the
         file that an error names, if it is an attached one.
         """
-        with _Errors(path or self.path, "SELECT"), closing(self._connection.cursor()) as cursor:
+        with self._errors("SELECT", path), closing(self._connection.cursor()) as cursor:
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(rows)})
             cursor.execute(statement)
             yield from cursor.fetch_record_batch()
 
     def attach(self, path: Path, schema: str, *, mode: str, cache_kib: int) -> None:
         """Attaches a file that exists under this name; `mode` as in `stdlib.file_uri`."""
-        with _Errors(path, "ATTACH"):
+        with self._errors("ATTACH", path):
             self.execute(f"ATTACH {sql.literal(file_uri(path, mode))} AS {schema}")
             self.pragma(f"{schema}.cache_size", -cache_kib)
 
@@ -92,7 +91,7 @@ class Connection:
         return rows[0][0] if rows else None
 
     def replace_ddl(self, table: Table, ddl: str) -> None:
-        """Replaces the table's CREATE text, in a transaction that must set it back before it commits.
+        """Replaces the table's CREATE text, in a transaction that must restore it before it commits.
 
         SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK only.
         """
@@ -112,29 +111,21 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _errors(self, doing: str) -> _Errors:
-        return _Errors(self.path, doing)
+    @contextmanager
+    def _errors(self, doing: str, path: Path | None = None) -> Iterator[None]:
+        """Raises a driver's error as one line with the file; SQLite's messages have names in them, never values."""
+        path = path or self.path
+        try:
+            yield
+        except adbc_driver_manager.Error as error:
+            reason = str(error).splitlines()[0].replace(str(path.absolute()), "the file")
+            raise ShardError(f"{path}: {doing} failed ({reason}); {_next_step(reason)}") from None
 
 
 def sqlite_version() -> str:
     """The version of the SQLite that writes and checks the shards."""
     with Connection(Path(":memory:"), cache_kib=1, uri=":memory:") as connection:
         return str(connection.execute("SELECT sqlite_version()")[0][0])
-
-
-class _Errors:
-    """FileLock a driver's error into one line with the file; SQLite's messages have names in them, never values."""
-
-    def __init__(self, path: Path, doing: str) -> None:
-        self._path = path
-        self._doing = doing
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if isinstance(error, adbc_driver_manager.Error):
-            reason = str(error).splitlines()[0].replace(str(self._path.absolute()), "the file")
-            raise ShardError(f"{self._path}: {self._doing} failed ({reason}); {_next_step(reason)}") from None
 
 
 class ShardError(EtlError):
@@ -159,7 +150,5 @@ _NEXT_STEPS = {
 
 
 def _next_step(reason: str) -> str:
-    for phrase, step in _NEXT_STEPS.items():
-        if phrase in reason:
-            return step
-    return "fix the cause and run again; the shard is as its last commit left it"
+    steps = (step for phrase, step in _NEXT_STEPS.items() if phrase in reason)
+    return next(steps, "fix the cause and run again; the shard is as its last commit left it")

@@ -1,4 +1,4 @@
-"""Reads of an SQLite file through connectorx: read-only, many queries a call, and an exception for each way to fail."""
+"""Reads an SQLite file through connectorx: read-only, many queries a call, an exception for each kind of failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CellRefused(Exception):
 
 
 class RateLimit:
-    """Lets `calls` calls begin in any `seconds` seconds, over all threads; the others wait."""
+    """Lets at most `calls` calls begin within any `seconds` seconds, over all threads; the others wait."""
 
     def __init__(self, *, calls: int, seconds: float) -> None:
         self._begun: deque[float] = deque(maxlen=calls)

@@ -1,7 +1,6 @@
 """A lock for the files of shards, so that two copies of SQLite in this process never have them open at once.
 
-POSIX file locks belong to the process: when one copy of SQLite closes a file, it drops the locks that another copy
-holds on it. So a read through the standard library waits for reads through connectorx to end, and they wait for it.
+`etl.sqlite.stdlib` has the reason. Reads through the standard library and reads through connectorx wait for each other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""SQL text that several packages use: names quoted here, values bound or, where connectorx cannot bind, whole numbers.
+"""SQL text that several packages use. Names are quoted, values bound; connectorx cannot bind, so it gets whole numbers.
 
-A table may have any name, and columns of any names. So every statement says `main.<table> AS t` and `t.<column>`, and
-puts an alias before each column of its own as well. SQLite takes a bare name for a column of the source first, a bare
-table name for a WITH clause, and an unknown bare name in double quotes for a string.
+Tables and columns may have any name. So every statement says `main.<table> AS t` and `t.<column>`, and its own columns
+have an alias too. Otherwise SQLite takes a name for a column of the source, a table for a WITH clause, or an unknown
+name in double quotes for a string.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigge
 
 
 def quote(name: str) -> str:
-    """The name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """The text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def named(table: Table) -> str:
-    """The table under the alias `t`, with its schema, so that it is never taken for a WITH clause."""
+    """The table under the alias `t`."""
     return f"main.{quote(table.name)} AS t"
 
 
@@ -72,7 +70,6 @@ def ends(table: Table) -> str:
 
 
 def first_rowid(table: Table) -> str:
-    """The least rowid."""
     return f"SELECT min({rowid_of(table)}) FROM {named(table)}"
 
 
@@ -93,8 +90,7 @@ def cells(table: Table, rowid: int) -> str:
     """One row's written cells; text as bytes in the file's encoding, valid or not."""
     columns = [cell_of(column.name) for column in table.written]
     exact = [f"CASE typeof({cell}) WHEN 'text' THEN CAST({cell} AS BLOB) ELSE {cell} END" for cell in columns]
-    where = f"NOT INDEXED WHERE {rowid_of(table)} = {rowid}"
-    return f"SELECT {', '.join(exact or ['1'])} FROM {named(table)} {where}"
+    return f"SELECT {', '.join(exact or ['1'])} {rows_of(table, RowidRange(rowid, rowid))}"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------
@@ -126,9 +122,7 @@ def _cell(parameter: int, *, is_variant: bool) -> str:
 
 
 def delete_rows(table: Table, piece: RowidRange) -> str:
-    """Deletes the rows of a range from a shard."""
-    bounds = f"{piece.first_rowid} AND {piece.last_rowid}"
-    return f"DELETE FROM {named(table)} WHERE {rowid_of(table)} BETWEEN {bounds}"
+    return f"DELETE {rows_of(table, piece)}"
 
 
 def unsequenced(table: Table) -> str:
@@ -167,7 +161,6 @@ def replace_ddl(table: Table, ddl: str) -> str:
 
 
 def drop(index: Index) -> str:
-    """Drops an index that a shard was given."""
     return f"DROP INDEX IF EXISTS {quote(index.name)}"
 
 

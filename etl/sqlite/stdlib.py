@@ -63,7 +63,6 @@ def source(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def damaged(path: Path, found: str) -> Refused:
-    """The refusal of a damaged source."""
     return Refused(
         f"SOURCE_DB={path}: expected a sound database, found damage ({found}); PRAGMA integrity_check tells where; "
         "restore the file, or save what .recover of the sqlite3 shell can"

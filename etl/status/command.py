@@ -122,7 +122,6 @@ def _verification_text(found: Mapping[str, Any] | None) -> str:
 
 
 def _moment(moment: str) -> str:
-    """A time, and how long ago that is."""
     try:
         then = datetime.fromisoformat(moment)
         ago = (datetime.now(UTC) - then).total_seconds()
@@ -158,9 +157,10 @@ def main(
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
 
-    Works during a run, after it, and before the first one; it takes no lock and writes nothing.
+    Works during a run, after it, and before the first one. It takes no lock and writes nothing; only --rebuild-manifest
+    does both.
 
-    Settings come from the environment, over the file .env here, over their defaults, as for etl.migrate.
+    Settings are those of etl.migrate, from the environment or from the file .env in this directory.
 
     Example: SHARD_DIR=shards python -m etl.status --json
     """

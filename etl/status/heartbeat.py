@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
+from typing import Any
 
 import psutil
 
@@ -18,7 +20,7 @@ from etl.runtime.settings import Settings
 from etl.status import metrics, status_file
 from etl.status.lag import lag_rows
 from etl.status.progress import DONE, Progress
-from etl.status.status_file import RUNNING, RunStatus, ShardStatus
+from etl.status.status_file import RunStatus, ShardStatus
 
 _BEAT_S = 1.0
 _MAX_SHARE = 0.02
@@ -32,13 +34,20 @@ class Heartbeat:
         self._settings = settings
         self._progress = progress
         self._path = status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME)
-        self._run_id = run_id
-        self._started_at = started.isoformat()
-        before = status_file.read(self._path)
-        self._last_success_at = before.last_success_at if before else None
-        self._shards_before = before.shards if before else ()
         self._process = psutil.Process()
-        self._host, self._pid, self._process_started_s = status_file.this_process()
+        before = status_file.read(self._path)
+        self._status = RunStatus(
+            **asdict(progress.figures(time.monotonic())),
+            table=settings.TABLE_NAME,
+            run_id=run_id,
+            host=socket.gethostname(),
+            pid=self._process.pid,
+            process_started_s=self._process.create_time(),
+            started_at=started.isoformat(),
+            updated_at=started.isoformat(),
+            last_success_at=before.last_success_at if before else None,
+            shards=before.shards if before else (),
+        )
         self._warnings: list[str] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="etl-heartbeat", daemon=True)
@@ -46,12 +55,12 @@ class Heartbeat:
 
     def start(self) -> None:
         """Writes both files for the first time. Raises Refused if METRICS_FILE cannot be written."""
-        status = self._status()
-        self._write_status(status)
+        self._update()
+        self._write_status()
         try:
             if self._settings.METRICS_FILE is not None:
                 files.remove_leftovers(self._settings.METRICS_FILE.parent)
-            self._write_metrics(status)
+            self._write_metrics()
         except OSError as error:
             self._is_failure_logged = True
             raise Refused(
@@ -61,7 +70,6 @@ class Heartbeat:
         self._thread.start()
 
     def warn(self, warning: str) -> None:
-        """Adds a warning to the status file."""
         self._warnings.append(warning)
 
     def end(self, outcome: str, exit_code: int, *, error: str | None = None) -> RunStatus:
@@ -69,20 +77,14 @@ class Heartbeat:
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
+        ended_at = log.now().isoformat()
+        ending: dict[str, Any] = {"outcome": outcome, "exit_code": exit_code, "error": error, "ended_at": ended_at}
         if exit_code == 0:
             self._progress.phase = DONE
-            self._last_success_at = log.now().isoformat()
-        status = replace(
-            self._status(),
-            outcome=outcome,
-            exit_code=exit_code,
-            error=error,
-            ended_at=log.now().isoformat(),
-            eta_s=None,
-            lag_rows=self._lag_rows(),
-        )
-        self._publish(status)
-        return status
+            ending["last_success_at"] = ended_at
+        self._update(**ending, eta_s=None, lag_rows=self._lag_rows())
+        self._write()
+        return self._status
 
     def _lag_rows(self) -> int | None:
         if self._progress.is_last_rowid_known:
@@ -94,21 +96,26 @@ class Heartbeat:
         wait_s = _BEAT_S
         while not self._over.wait(wait_s):
             start = time.perf_counter()
-            self._publish(self._status())
+            self._update()
+            self._write()
             wait_s = max(_BEAT_S, (time.perf_counter() - start) / _MAX_SHARE)
 
-    def _publish(self, status: RunStatus) -> None:
-        self._write_status(status)
+    def _write(self) -> None:
+        self._write_status()
         try:
-            self._write_metrics(status)
+            self._write_metrics()
         except OSError as error:
             self._log_failure("METRICS_FILE", error)
 
-    def _write_status(self, status: RunStatus) -> None:
+    def _write_status(self) -> None:
         try:
-            status_file.write(self._path, status)
+            status_file.write(self._path, self._status)
         except OSError as error:
             self._log_failure(str(self._path), error)
+
+    def _write_metrics(self) -> None:
+        if self._settings.METRICS_FILE is not None:
+            metrics.write(self._settings.METRICS_FILE, self._status)
 
     def _log_failure(self, place: str, error: OSError) -> None:
         """Logs the first failure: it is no reason to end a run."""
@@ -117,37 +124,22 @@ class Heartbeat:
             with suppress(EtlError):  # the log may be on the same full disk
                 log.event("state", "WARNING", not_written=place, reason=error.strerror)
 
-    def _write_metrics(self, status: RunStatus) -> None:
-        if self._settings.METRICS_FILE is not None:
-            metrics.write(self._settings.METRICS_FILE, status)
-
-    def _status(self) -> RunStatus:
-        rss_bytes = 0
+    def _update(self, **ending: Any) -> None:
+        figures = asdict(self._progress.figures(time.monotonic()))
         with suppress(psutil.Error, OSError):
-            rss_bytes = self._process.memory_info().rss
-        return RunStatus(
-            **asdict(self._progress.figures(time.monotonic())),
-            table=self._settings.TABLE_NAME,
-            run_id=self._run_id,
-            host=self._host,
-            pid=self._pid,
-            process_started_s=self._process_started_s,
-            outcome=RUNNING,
-            exit_code=None,
-            error=None,
-            started_at=self._started_at,
+            figures["rss_bytes"] = self._process.memory_info().rss
+        self._status = replace(
+            self._status,
             updated_at=log.now().isoformat(),
-            ended_at=None,
-            last_success_at=self._last_success_at,
-            rss_bytes=rss_bytes,
             shards=self._shards(),
             warnings=tuple(self._warnings),
+            **figures | ending,
         )
 
     def _shards(self) -> Sequence[ShardStatus]:
         progress = self._progress
         if not progress.shard_rows:
-            return self._shards_before  # until this run has read the ledgers
+            return self._status.shards  # until this run has read the ledgers
         shards = []
         for shard, rows in dict(progress.shard_rows).items():  # a copy: the load goes on
             size = 0

@@ -7,7 +7,7 @@ from etl.sources import schema
 
 
 def lag_rows(settings: Settings, last_rowid: int | None) -> int:
-    """The source's rows above `last_rowid`, None being below all; if there are many, their rowids, an upper bound.
+    """The source's rows after `last_rowid`, or all for None; of many, the number of rowids, which is an upper bound.
 
     Raises EtlError if the source cannot be read.
     """

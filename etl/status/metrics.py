@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import stat
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,39 +15,34 @@ from etl.status.status_file import RUNNING, RunStatus
 
 _PREFIX = "shard_migrate_"
 _MODE = 0o600
-"""Of a new file. The collector is often another user: the operator opens the file to it, and runs keep that mode."""
+"""Of a new file. The collector is often another user; the operator changes the mode once, and later runs keep it."""
 
 
 def _seconds(moment: str | None) -> float:
     return datetime.fromisoformat(moment).timestamp() if moment else 0.0
 
 
-_GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
-    "run_rows": ("Rows that the last run has written into the shards", lambda run: run.rows),
-    "run_windows": ("Windows that the last run has completed", lambda run: run.windows),
-    "run_bytes": ("Bytes of cells that the last run has read", lambda run: run.bytes),
-    "progress_ratio": (
-        "How much of the last run is done, load and indexes together, from 0 to 1",
-        lambda r: r.fraction,
-    ),
-    "running": (
-        "1 during a run; updated_timestamp_seconds shows whether it is alive",
-        lambda run: run.outcome == RUNNING,
-    ),
-    "updated_timestamp_seconds": ("When this file was written", lambda run: _seconds(run.updated_at)),
-    "last_attempt_timestamp_seconds": ("When the last run began", lambda run: _seconds(run.started_at)),
-    "last_success_timestamp_seconds": (
-        "When a run last ended with exit code 0; 0 before the first",
-        lambda run: _seconds(run.last_success_at),
-    ),
-    "last_exit_code": ("Exit code of the last run; absent during a run", lambda run: run.exit_code),
-    "lag_rows": (
-        "Rows of the source above the shards' last one, when the last run ended; absent during a run",
-        lambda run: run.lag_rows,
-    ),
-    "resident_memory_bytes": ("Memory of the run's process", lambda run: run.rss_bytes),
-}
-"""Each metric of the whole run: its help text and its value; an unknown value is left out, never 0."""
+def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
+    """Each metric of the whole run: its help text and its value; an unknown value is left out, never 0."""
+    return {
+        "run_rows": ("Rows that the last run has written into the shards", run.rows),
+        "run_windows": ("Windows that the last run has completed", run.windows),
+        "run_bytes": ("Bytes of cells that the last run has read", run.bytes),
+        "progress_ratio": ("How much of the last run is done, load and indexes together, from 0 to 1", run.fraction),
+        "running": ("1 during a run; updated_timestamp_seconds shows whether it is alive", run.outcome == RUNNING),
+        "updated_timestamp_seconds": ("When this file was written", _seconds(run.updated_at)),
+        "last_attempt_timestamp_seconds": ("When the last run began", _seconds(run.started_at)),
+        "last_success_timestamp_seconds": (
+            "When a run last ended with exit code 0; 0 before the first",
+            _seconds(run.last_success_at),
+        ),
+        "last_exit_code": ("Exit code of the last run; absent during a run", run.exit_code),
+        "lag_rows": (
+            "Rows of the source after the last row in the shards, when the last run ended; absent during a run",
+            run.lag_rows,
+        ),
+        "resident_memory_bytes": ("Memory of the run's process", run.rss_bytes),
+    }
 
 
 def write(path: Path, run: RunStatus) -> None:
@@ -63,8 +57,7 @@ def _text(run: RunStatus) -> bytes:
     def gauge(name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(_PREFIX + name, help_text, ["table", *labels], registry=registry)
 
-    for name, (help_text, value_of) in _GAUGES.items():
-        value = value_of(run)
+    for name, (help_text, value) in _gauges(run).items():
         if value is not None:
             gauge(name, help_text).labels(run.table).set(value)
     build = gauge("build_info", "The version that wrote this file", "version", "python")

@@ -77,7 +77,7 @@ class Progress:
     def begin_load(
         self, *, now_s: float, rowids_todo: int, expected_rows: int | None, indexes: int, shard_rows: Mapping[int, int]
     ) -> None:
-        """Begins the load. Each shard still needs so many `indexes`, and already has its `shard_rows`."""
+        """Begins the load. Each shard still needs this many `indexes`, and already has its `shard_rows`."""
         self.started_s = now_s
         self.rowids_todo = rowids_todo
         self._expected_rows = None if expected_rows is None else expected_rows - sum(shard_rows.values())

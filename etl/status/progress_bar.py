@@ -46,7 +46,6 @@ class ProgressBar:
             self._live.stop()
 
     def begin_verification(self, rows: int) -> None:
-        """Begins a verification of that many rows."""
         self._progress.begin_verification(now_s=time.monotonic(), rows=rows)
 
     def compared(self, rows: int) -> None:
@@ -55,7 +54,7 @@ class ProgressBar:
         self.tick()
 
     def tick(self) -> None:
-        """Logs and collects what is due."""
+        """Logs the progress, and frees memory, when it is time for that."""
         progress, now_s = self._progress, time.monotonic()
         if now_s - self._line_at >= LINE_S:
             self._line_at = now_s

@@ -41,7 +41,7 @@ class Snapshot:
     run: RunStatus | None
     shards: list[ShardSnapshot] = field(default_factory=list)
     lag_rows: int | None = None
-    """Rows of the source above the last one that every shard has; if there are many, their rowids, an upper bound."""
+    """Rows of the source after the last one that every shard has; of many, the number of rowids, an upper bound."""
     verification: dict[str, Any] | None = None
     """The result file of the last verification."""
     unproved: list[int] = field(default_factory=list)

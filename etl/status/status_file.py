@@ -1,12 +1,11 @@
 """The status file of a run, `SHARD_DIR/<TABLE_NAME>_status.json`, and the result file of a verification.
 
-The ledgers know what is in the shards: without the status file only the time of the last success is lost.
+The ledgers record what is in the shards. If the status file is lost, only the time of the last success is lost.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -48,22 +47,22 @@ class RunStatus(Figures):
     pid: int
     process_started_s: float
     """Seconds since 1970: distinguishes the process from a later one with the same pid."""
-    outcome: str
+    outcome: str = RUNNING
     """running, done, nothing new, stopped, failed or refused."""
-    exit_code: int | None
+    exit_code: int | None = None
     """None while it runs."""
-    error: str | None
+    error: str | None = None
     started_at: str
     updated_at: str
-    ended_at: str | None
+    ended_at: str | None = None
     last_success_at: str | None
     """When a run last ended with exit code 0: this one, or one before it."""
-    rss_bytes: int
+    rss_bytes: int = 0
     shards: Sequence[ShardStatus]
     lag_rows: int | None = None
-    """Rows of the source above the shards' last one when the run ended; None while it runs, or if unknown."""
+    """Rows of the source after the last row in the shards, when the run ended; None while it runs, or if unknown."""
     warnings: Sequence[str] = ()
-    """What the operator should know although the run went on."""
+    """What the operator should know, although it did not end the run."""
     format_version: int = FORMAT_VERSION
 
 
@@ -98,11 +97,6 @@ def read(path: Path) -> RunStatus | None:
         if given["format_version"] == FORMAT_VERSION:
             return RunStatus(**given | {"shards": [ShardStatus(**each) for each in given["shards"]]})
     return None
-
-
-def this_process() -> tuple[str, int, float]:
-    """Host, pid and start of the present process, as `is_alive` compares them."""
-    return socket.gethostname(), os.getpid(), psutil.Process().create_time()
 
 
 def is_alive(status: RunStatus) -> bool:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def show(status: RunStatus) -> None:
-    """Prints the totals to standard error if that is a terminal; cron mails do not get them."""
+    """Prints the totals to standard error if that is a terminal, so they are not in the mails of cron."""
     if sys.stderr.isatty() and status.rows:
         with tolerate_closed(sys.stderr):
             console = Console(stderr=True)

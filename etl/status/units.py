@@ -24,4 +24,4 @@ def left(seconds: float | None) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number of things: 1 window, 2 windows."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from etl.core.model import Index, RowidRange
 from etl.shards.ledger_arrays import Numbers
+from etl.status.units import counted
 
 ROW_KINDS = ("missing", "extra", "changed", "misplaced", "duplicated")
 """missing: in the source, but in no shard. extra: in a shard, but not in the source, or outside the shard's windows.
@@ -130,11 +131,6 @@ class Result:
     shards: int = 0
     newer_rows: int = 0
     """Rows of the source outside all windows: the next run loads them."""
-
-
-def counted(count: int, noun: str) -> str:
-    """The number and the noun, in the plural where it must be."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _note(kind: str, place: object, text: str) -> Note:

@@ -9,7 +9,8 @@ from typing import Any
 from etl.core.model import RowidRange
 from etl.runtime import log
 from etl.sqlite.adbc import sqlite_version
-from etl.verify.differences import Result, counted
+from etl.status.units import counted
+from etl.verify.differences import Result
 from etl.verify.scope import Scope
 
 DIFFERENT = 4

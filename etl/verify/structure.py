@@ -13,8 +13,9 @@ from etl.core.model import RowidRange, Table, folded
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
+from etl.status.units import counted
 from etl.verify import ledgers
-from etl.verify.differences import Differences, counted
+from etl.verify.differences import Differences
 from etl.verify.ledgers import Ledgers
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import NEXT_STEP, ShardReader, ShardSchema, keeps_sequence

@@ -1,4 +1,4 @@
-"""python -m tests.bench: times the migration and its peers on invented tables, and checks what each has made."""
+"""python -m tests.bench: measures the migration and its peers on invented tables, and checks their shards."""
 
 import shutil
 import sys
@@ -29,7 +29,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1000, help="Rows of the source.")] = 1_000_000,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each case; figures are medians.")] = 3,
     shards: Annotated[int, typer.Option(min=1, max=4096, help="Hash shards; keyless rows get one more.")] = 10,
-    variant: Annotated[Variant, typer.Option(help="exact: 3 of 12 columns hold mixed cells.")] = Variant.STRICT,
+    variant: Annotated[Variant, typer.Option(help="variant: 3 of 12 columns mix storage classes.")] = Variant.STRICT,
     peers: Annotated[str, typer.Option(help="Peers of the load, with commas between them, or nothing.")] = ",".join(
         PEERS
     ),
@@ -41,7 +41,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the last shards where they are.")] = False,
     json: Annotated[str | None, typer.Option(help="Write JSON to this file; - is standard output.")] = None,
 ) -> None:
-    """Time the migration and its peers in turn on the same invented table, and check what each has made.
+    """Measure the migration and its peers in turn on the same invented table, and check the shards of each.
 
     Sources are cached in ~/.cache/shard-migrate-bench, or in SHARD_MIGRATE_BENCH_DIR.
 

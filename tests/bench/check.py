@@ -1,4 +1,4 @@
-"""Whether shards hold what the source holds: counts of rows, and a sample of cells. Shares no code with `etl`."""
+"""Checks that shards have the source's rows: counts them, and compares a sample. Shares no code with `etl`."""
 
 import hashlib
 import random
@@ -13,11 +13,11 @@ from tests.bench.sources import KEY_POSITION, Source
 
 SAMPLED_ROWS = 200
 _SHARD_FILE = re.compile(r"(\d+)\.db$")
-"""`clients_shard_07.db`, and whatever else ends in its shard's number."""
+"""`clients_shard_07.db`, or any other name that ends in the shard's number."""
 
 
 class Wrong(Exception):
-    """The shards do not hold what the source holds."""
+    """The shards do not have the source's rows."""
 
 
 def route(key: str | None, *, num_shards: int) -> int:
@@ -45,7 +45,7 @@ def check(source: Source, directory: Path, *, num_shards: int, seed: int) -> tup
     for number, wanted in by_shard.items():
         found = _rows(shards[number], wanted)
         for rowid in wanted:
-            # repr tells 5 from 5.0 and '5', which == does not.
+            # 5 == 5.0, but their reprs differ.
             if repr(found.get(rowid)) != repr(expected[rowid]):
                 raise Wrong(f"{shards[number]}: row {rowid} is missing or not as it is in {source.path}")
             cells += len(expected[rowid])

@@ -1,4 +1,4 @@
-"""How ours, the peers and the limit are started for a load of a source into a directory."""
+"""The commands that load a source into a directory: this program, its peers, the limit."""
 
 import shlex
 import shutil
@@ -17,7 +17,7 @@ LIMIT_SHARDS = 10
 def ours(
     source: Source, directory: Path, *, shards: int, settings: Mapping[str, str], max_open_files: int | None
 ) -> Command:
-    """The migration itself; settings that are not given here come from the environment, as ever."""
+    """The migration itself. Settings that are not given here come from the environment, as usual."""
     environ = {
         "PYTHONPATH": str(REPOSITORY),
         "SOURCE_DB": str(source.path),
@@ -40,22 +40,22 @@ def peer(name: str, source: Source, directory: Path, *, shards: int) -> Command:
 
 
 def limit(argv: Sequence[str], source: Source, directory: Path) -> Command:
-    """The external program that one thread's limit is taken from."""
+    """The external program, with one thread, that sets the limit."""
     return Command([*argv, str(source.path), str(directory)])
 
 
 def program(command: str) -> list[str] | None:
-    """The command's words, its program found now, since it will be started in another directory; None without one."""
+    """The command's words, with the program's full path: it is started in another directory; None if there is none."""
     name, *arguments = shlex.split(command) or [""]
     found = shutil.which(name)
     return [str(Path(found).absolute()), *arguments] if found else None
 
 
 def why_no_peer(name: str, variant: Variant) -> str:
-    """Why this peer cannot do the load; empty where it can."""
+    """Why this peer cannot do the load; empty if it can."""
     if name == "duckdb" and variant is not Variant.STRICT:
-        return "its columns hold cells of one type only"
-    # In a process of its own: the one that measures must stay small, see measure.py.
+        return "its columns have cells of one type only"
+    # In another process: the one that measures must stay small, see measure.py.
     asked = f"from tests.bench.peers import why_not; print(why_not({name!r}))"
     return subprocess.run(
         [sys.executable, "-c", asked], cwd=REPOSITORY, check=True, capture_output=True, text=True
@@ -63,6 +63,6 @@ def why_no_peer(name: str, variant: Variant) -> str:
 
 
 def why_no_limit(shards: int, variant: Variant) -> str:
-    """Why the limit says nothing of this load; empty where it does."""
+    """Why this load cannot be compared with the limit; empty if it can."""
     comparable = shards == LIMIT_SHARDS and variant is Variant.STRICT
     return "" if comparable else f"it is compared on {LIMIT_SHARDS} shards of the strict table only"

@@ -1,4 +1,4 @@
-"""One process from start to end: seconds, CPU, peak memory, threads. And the medians of several such runs."""
+"""Measures a process from start to end: seconds, CPU, peak memory, threads; and the medians of several runs."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SAMPLE_S = 0.2
 
 @dataclass(frozen=True)
 class Command:
-    """A program to be measured, as it is started."""
+    """A program to measure, and how to start it."""
 
     argv: Sequence[str]
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Measured:
     peak_mb: float
     """Peak resident memory, in units of 1,000,000 bytes."""
     threads: int
-    """The most threads that a sample every 0.2 s saw; 0 where /proc is missing or the run was over before."""
+    """The maximum of samples every 0.2 s; 0 if there is no /proc, or if the run was shorter."""
 
 
 class Failed(Exception):
@@ -53,8 +53,8 @@ def measure(command: Command, work_dir: Path) -> Measured:
         process = subprocess.Popen(argv, cwd=work_dir, env={**os.environ, **command.environ}, stdout=out, stderr=err)
         with _Threads(process.pid) as threads:
             try:
-                # Not process.wait(): wait4 tells what this one process used. Its peak memory is at least that of the
-                # process it was started from, so this one stays small: it imports no library of the measured kind.
+                # Not process.wait(): wait4 also returns what this one process used. Its peak memory is at least that
+                # of the process that started it, so this one stays small and imports no large library.
                 _, status, usage = os.wait4(process.pid, 0)
             except BaseException:
                 process.kill()
@@ -97,11 +97,11 @@ class _Threads:
 
 @dataclass
 class Result:
-    """One case's runs. A figure is their median, but memory and threads are the most of any."""
+    """One case's runs. Figures are medians; memory and threads are maxima."""
 
     name: str
     rows: int
-    """Rows that each run brought into the shards."""
+    """Rows that each run loaded."""
     shards: int
     runs: list[Measured] = field(default_factory=list)
     rows_checked: int = 0
@@ -126,7 +126,7 @@ class Result:
 
     @property
     def s_per_million(self) -> float | None:
-        """None where nothing was brought."""
+        """None if no rows were loaded."""
         return self.wall_s / self.rows * 1e6 if self.rows else None
 
     def _median(self, figure: Callable[[Measured], float]) -> float:

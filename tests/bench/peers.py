@@ -1,7 +1,7 @@
-"""python -m tests.bench.peers NAME SOURCE DIR: the same load by other means, each a process of its own.
+"""python -m tests.bench.peers NAME SOURCE DIR: the same load in other ways, each in its own process.
 
-Like ours they write `clients_shard_NN.db`, rows routed by SHA-256, keyless ones to the shard after the last, and then
-create the three indexes.
+Like this program, they write `clients_shard_NN.db` and then create the three indexes. SHA-256 decides the shard of a
+row; rows without a key go to the shard after the last.
 """
 
 import argparse
@@ -21,7 +21,7 @@ FETCHED_ROWS = 10_000
 
 
 def python(source: Path, directory: Path, num_shards: int) -> None:
-    """The obvious way: the standard library only, `fetchmany` and `executemany`, a commit for each batch."""
+    """The simple way: the standard library only, `fetchmany` and `executemany`, a commit for each batch."""
     shards = [sqlite3.connect(path) for path in _create(source, directory, num_shards)]
     with closing(sqlite3.connect(source)) as database:
         rows = database.execute("SELECT * FROM clients ORDER BY rowid")
@@ -39,10 +39,10 @@ def python(source: Path, directory: Path, num_shards: int) -> None:
 
 
 def duckdb(source: Path, directory: Path, num_shards: int) -> None:
-    """DuckDB reads all rows in parallel into a table of its own, then fills as many shards at a time as it has cores.
+    """DuckDB reads all rows in parallel into its own table, then fills as many shards at a time as it has cores.
 
     Eleven filtered scans of the source instead took seven times as long. DuckDB 1.5 could not create an index in an
-    attached SQLite file by `CREATE INDEX … ON shard.clients`, so SQLite itself does, on all cores too.
+    attached SQLite file by `CREATE INDEX … ON shard.clients`, so SQLite itself does it, also on all cores.
     """
     paths = _create(source, directory, num_shards)
     database = importlib.import_module("duckdb").connect()
@@ -59,7 +59,7 @@ def duckdb(source: Path, directory: Path, num_shards: int) -> None:
     )
 
     def fill(number: int) -> None:
-        with closing(database.cursor()) as cursor:  # a transaction of DuckDB's writes to one attached file only
+        with closing(database.cursor()) as cursor:  # a transaction of DuckDB can write only one attached file
             cursor.execute(
                 f"INSERT INTO shard_{number}.clients SELECT * EXCLUDE (shard) FROM staged WHERE shard = {number}"
             )
@@ -78,7 +78,7 @@ PEERS = {"python": python, "duckdb": duckdb}
 
 
 def why_not(name: str) -> str:
-    """Why this peer cannot run here; empty where it can."""
+    """Why this peer cannot run here; empty if it can."""
     if name != "duckdb":
         return ""
     if importlib.util.find_spec("duckdb") is None:
@@ -93,7 +93,7 @@ def why_not(name: str) -> str:
 
 
 def _load_extension(database: Any) -> None:
-    """From the package duckdb-extension-sqlite-scanner where it is installed, else as DuckDB does: by download."""
+    """From the package duckdb-extension-sqlite-scanner if it is installed; otherwise DuckDB downloads it."""
     packaged = importlib.util.find_spec("duckdb_extension_sqlite_scanner")
     if packaged is None or packaged.origin is None:
         database.execute("INSTALL sqlite")

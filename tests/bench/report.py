@@ -1,4 +1,4 @@
-"""A scenario's report as a table for people and as JSON for machines."""
+"""A scenario's report as a table for people, and as JSON for programs."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from tests.bench.scenarios import Options, Report, Scenario
 _COLUMNS = ("rows", "seconds", "s/M rows", "rows/s", "ratio", "CPU s", "peak MB", "threads", "checked")
 
 _WIDTH = 110
-"""What the table needs; on a narrower terminal its lines wrap rather than lose figures."""
+"""The table's width. On a narrower terminal its lines are wrapped, so that no figure is lost."""
 
 
 def show(console: Console, scenario: Scenario, options: Options, report: Report) -> None:
-    """Prints the table; under it what was skipped, and what else follows from the figures."""
+    """Prints the table, then what was skipped, then more figures."""
     title = f"{scenario}: {options.variant}, medians of {options.runs}, {os.cpu_count()} cores"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title_justify="left")
     table.add_column("case", no_wrap=True)
@@ -35,7 +35,7 @@ def show(console: Console, scenario: Scenario, options: Options, report: Report)
 
 
 def as_json(scenario: Scenario, options: Options, report: Report) -> str:
-    """The same, and every single run."""
+    """The same, and the figures of every run."""
     first = report.results[0]
     fields = {
         "scenario": scenario,
@@ -65,7 +65,7 @@ def as_json(scenario: Scenario, options: Options, report: Report) -> str:
 
 
 def ratio(result: Result, first: Result) -> float | None:
-    """Seconds per row over those of the first case; None where nothing was brought."""
+    """Seconds per row, divided by those of the first case; None if no rows were loaded."""
     if result.s_per_million is None or first.s_per_million is None:
         return None
     return result.s_per_million / first.s_per_million

@@ -15,18 +15,18 @@ from tests.bench.sources import Source, Variant, made
 
 MANY_SHARDS = (256, 2000)
 FEW_FILES = 1024
-"""What `ulimit -n` often is: more shards than that run under it."""
+"""A usual `ulimit -n`. Cases with more shards than that run under it."""
 INCREMENT_SHARE = 100
-"""An increment is the source's rows by this."""
+"""An increment has the source's rows divided by this."""
 SCALE = (20, 4, 1)
-"""The compared sources' rows are those asked for by these."""
+"""The compared sources have `--rows` divided by each of these."""
 
 
 class Scenario(StrEnum):
-    """The comparisons there are."""
+    """The comparisons."""
 
     LOAD = "load"
-    LANES = "lanes"
+    READ_TYPES = "read-types"
     RERUN = "rerun"
     INCREMENT = "increment"
     SHARDS = "shards"
@@ -35,7 +35,7 @@ class Scenario(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     rows: int
     runs: int
@@ -48,7 +48,7 @@ class Options:
 
 @dataclass
 class Report:
-    """What a scenario came to. The first result is what the others are compared with."""
+    """The results of a scenario. The others are compared with the first."""
 
     results: list[Result]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Case:
-    """One of the things that are compared: a full load of a source into an empty directory."""
+    """A full load of a source into an empty directory."""
 
     name: str
     source: Source
@@ -76,10 +76,10 @@ class Bench:
         self._say = say
 
     def run(self, scenario: Scenario) -> Report:
-        """Raises Failed where a program fails, Wrong where shards do not hold what the source holds."""
+        """Raises Failed if a program fails, Wrong if its shards do not have the source's rows."""
         scenarios: dict[Scenario, Callable[[], Report]] = {
             Scenario.LOAD: self._load,
-            Scenario.LANES: self._lanes,
+            Scenario.READ_TYPES: self._read_types,
             Scenario.RERUN: self._rerun,
             Scenario.INCREMENT: self._increment,
             Scenario.SHARDS: self._shards,
@@ -105,7 +105,7 @@ class Bench:
         results = self._alternate(cases)
         return Report(results, skipped, _share_of_limit(results[0], results[-1]) if cases[-1].name == "limit" else {})
 
-    def _lanes(self) -> Report:
+    def _read_types(self) -> Report:
         sources = [self._source(variant=variant) for variant in Variant]
         return Report(self._alternate([self._ours(source.variant, source) for source in sources]))
 
@@ -143,7 +143,7 @@ class Bench:
         sources = [self._source(rows=self._options.rows // part) for part in SCALE]
         return Report(self._alternate([self._ours(f"{source.rows:,} rows", source) for source in sources]))
 
-    # -- what they are made of -----------------------------------------------------------------------------------------
+    # -- parts of the scenarios ----------------------------------------------------------------------------------------
 
     def _source(self, *, rows: int | None = None, variant: Variant | None = None) -> Source:
         rows, variant = rows or self._options.rows, variant or self._options.variant
@@ -162,7 +162,7 @@ class Bench:
         return Case(name, source, num_shards, command)
 
     def _alternate(self, cases: Sequence[Case], *, keep_last: bool = False) -> list[Result]:
-        """Full loads, `runs` of each case in turn; with `keep_last` the last shards stay for what follows."""
+        """Full loads, `runs` of each case in turn. With `keep_last` the shards of the last run stay."""
         for source in {case.source.path: case.source for case in cases}.values():
             source.warm()
         results = [Result(case.name, case.source.rows, case.shards) for case in cases]
@@ -177,7 +177,7 @@ class Bench:
         return results
 
     def _measure(self, result: Result, case: Case, directory: Path) -> None:
-        os.sync()  # what the run before left to be written is not this one's
+        os.sync()  # writes out what earlier runs left, which would slow this one down
         measured = measure(case.command(directory), self._work_dir)
         rows, cells = check(case.source, directory, num_shards=case.shards, seed=len(result.runs))
         result.runs.append(measured)
@@ -190,7 +190,7 @@ class Bench:
 
 
 def _share_of_limit(ours: Result, limit: Result) -> dict[str, float]:
-    """How near we come to one thread's work spread evenly over all cores: by its wall seconds, and by its CPU's."""
+    """The limit's seconds divided by the number of cores, as a share of this program's: elapsed and CPU seconds."""
     cores = os.cpu_count() or 1
     return {
         "limit_wall_s_by_cores": limit.wall_s / cores,

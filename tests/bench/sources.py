@@ -13,12 +13,12 @@ KEY_POSITION = 7
 INDEXED = ("INN", "MOBILE_NUMBER", "SNILS")
 
 _FORMAT = 1
-"""Goes into the cached files' names: whoever changes the rows counts it up."""
+"""Part of the cached files' names. Increase it when you change the rows."""
 _ROWS_PER_STATEMENT = 500_000
 
 
 class Variant(StrEnum):
-    """`strict`: every cell is of its column's declared class. `exact`: in 3 of the 12 columns classes are mixed."""
+    """`strict`: every cell has its column's declared type. `variant`: 3 of the 12 columns mix storage classes."""
 
     STRICT = "strict"
     VARIANT = "variant"
@@ -40,7 +40,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS clients (
 )"""
 
 # Two multiplicative generators give each row its pseudo-random numbers a and b. The key is NULL in 3 rows of 200 and
-# empty in 3 more; no number of it exists, for no country has the code 000.
+# empty in 3 more. No country has the code 000, so no key is a real telephone number.
 _INSERT = """
 WITH RECURSIVE row(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM row WHERE i < :last),
 dice AS (SELECT i, (i * 2246822519) % 999999937 AS a, (i * 60493 + 777) % 999983 AS b FROM row)
@@ -66,7 +66,7 @@ _STRICT_CELLS = {
     "region": "a % 90 + 1",
     "balance": "(a % 10000000) / 100.0",
 }
-_EXACT_CELLS = {
+_VARIANT_CELLS = {
     "birth_date": "CASE a % 4 WHEN 0 THEN 1948 + b % 58 ELSE date('1948-01-01', '+' || (b % 21000) || ' days') END",
     "region": "CASE a % 50 WHEN 0 THEN 'abroad' ELSE a % 90 + 1 END",
     "balance": "CASE a % 4 WHEN 0 THEN a % 100000 ELSE (a % 10000000) / 100.0 END",
@@ -91,13 +91,13 @@ class Source:
             return int(database.execute("SELECT count(*) FROM clients").fetchone()[0])
 
     def warm(self) -> None:
-        """Pulls the file into the page cache, as far as it fits."""
+        """Reads the file, so that as much of it as possible is in the page cache."""
         with self.path.open("rb", buffering=0) as file:
             while file.read(1 << 22):
                 pass
 
     def append(self, rows: int) -> "Source":
-        """Adds that many rows to the file; the source as it is then."""
+        """Adds that many rows to the file; returns the source with them."""
         _fill(self.path, self.variant, first=self.rows + 1, last=self.rows + rows)
         return Source(self.path, self.variant)
 
@@ -126,7 +126,7 @@ def made(rows: int, variant: Variant) -> Source:
 
 
 def _fill(path: Path, variant: Variant, *, first: int, last: int) -> None:
-    insert = _INSERT.format(**(_STRICT_CELLS if variant is Variant.STRICT else _EXACT_CELLS))
+    insert = _INSERT.format(**(_STRICT_CELLS if variant is Variant.STRICT else _VARIANT_CELLS))
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = OFF")  # a file that was not completed is thrown away
         database.execute("PRAGMA synchronous = OFF")

@@ -54,7 +54,7 @@ def test_ours_and_a_peer_are_run_checked_and_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "rows_checked"),
     [
-        ("lanes", {"strict": 2000, "variant": 2000}),
+        ("read-types", {"strict": 2000, "variant": 2000}),
         ("rerun", {"full load": 2000, "rerun": 2000}),
         ("increment", {"full load": 2000, "increment": 2020}),
         ("scale", {"100 rows": 100, "500 rows": 500, "2,000 rows": 2000}),
@@ -78,7 +78,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     return made(1000, Variant.VARIANT)
 
 
-def test_the_exact_variant_mixes_classes_in_three_columns_of_twelve(source: Source) -> None:
+def test_the_variant_source_mixes_classes_in_three_columns_of_twelve(source: Source) -> None:
     with closing(sqlite3.connect(source.path)) as database:
         columns = [row[1] for row in database.execute("PRAGMA table_info(clients)")]
         mixed = [

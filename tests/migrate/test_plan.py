@@ -134,7 +134,12 @@ def test_every_reason_for_a_refusal_is_reported_at_once(workplace: Workplace) ->
 
 @pytest.mark.parametrize(
     ("changes", "count"),
-    [({"SOURCE_DB": "none.db"}, 1), ({"TABLE_NAME": "none"}, 1), ({"NUM_SHARDS": "0", "READERS": "x"}, 2)],
+    [
+        ({"SOURCE_DB": "none.db"}, 1),
+        ({"TABLE_NAME": "none"}, 1),
+        ({"NUM_SHARDS": "0", "READERS": "x"}, 2),
+        ({"SHARD_DIR": "\udcff", "PYTHONIOENCODING": "utf-8:strict"}, 1),
+    ],
 )
 def test_what_refuses_a_run_refuses_its_plan(workplace: Workplace, changes: dict[str, str], count: int) -> None:
     workplace.populate(10)

@@ -36,7 +36,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     have_free(monkeypatch, 0.5 * MB)
     assert migrate(workplace.environ(INDEX_COLUMNS="k")) == 2
     message = error_line(capfd.readouterr().err)
-    assert "found 0.5 MB" in message
+    assert "found 500.0 kB" in message
     assert "--force" in message
     assert str(workplace.shards) in message
     assert not list(workplace.shards.glob("*.db*"))

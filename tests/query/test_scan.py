@@ -121,6 +121,22 @@ def _stored(place: Workplace) -> object:
     return row[0]
 
 
+def test_an_integer_after_a_sample_of_reals_is_not_rounded(workplace: Workplace) -> None:
+    workplace.script(
+        "CREATE TABLE clients (k TEXT, n)",
+        "WITH RECURSIVE row(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM row WHERE i < 2000) "
+        "INSERT INTO clients SELECT 'a', 0.5 FROM row",
+    )
+    environ = workplace.environ(NUM_SHARDS=1, RESERVED_SHARD=1)
+    assert migrate(environ) == 0
+    assert etl.scan_shards(workplace.shards).collect_schema()["n"] == pl.Float64
+    workplace.script("INSERT INTO clients VALUES ('a', 9007199254740993)")
+    assert migrate(environ) == 0
+    with pytest.raises(EtlError, match="column n: expected cells that fit Float64"):
+        etl.scan_shards(workplace.shards).collect()
+    assert (9007199254740993,) in scanned(etl.scan_shards(workplace.shards, mixed=["n"]).select("n"))
+
+
 def test_an_integer_that_no_real_holds_is_not_rounded(workplace: Workplace) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, n NUMERIC)",

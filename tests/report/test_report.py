@@ -199,7 +199,7 @@ def test_an_unexpected_error_is_one_line(
 
 def test_marks_become_tags_and_everything_else_is_escaped() -> None:
     parts = [html.Markdown("**2 > 1** in `<b>` & more"), html.Markdown()]
-    page = html.page(title="<t>", heading="<h>", intro=parts, cards=[html.Card("<c>", parts)], footer="<f>")
+    page = html.page(title="<t>", heading="<h>", intro=parts, cards={"<c>": parts}, footer="<f>")
     assert page.count("<p><strong>2 &gt; 1</strong> in <code>&lt;b&gt;</code> &amp; more</p>") == 2
     assert page.count("<p>") == 2
     assert not re.search("<[thcf]>", page)

@@ -61,14 +61,14 @@ def test_nothing_to_compare_is_even(counts: list[int]) -> None:
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 6)), max_size=12))
 def test_gaps_and_overlaps_equal_a_count_of_every_rowid(pairs: list[tuple[int, int]]) -> None:
     windows = [RowidRange(first, first + more) for first, more in pairs]
-    found = statistics.window_faults(windows)
+    gaps, overlaps = statistics.gaps_and_overlaps(windows)
     times = [sum(window.first_rowid <= rowid <= window.last_rowid for window in windows) for rowid in range(-25, 35)]
     held = [index for index, count in enumerate(times) if count]
     missing = {i - 25 for i in range(held[0], held[-1]) if not times[i]} if held else set()
     twice = {i - 25 for i, count in enumerate(times) if count > 1}
-    assert _rowids(found.gaps) == missing
-    assert _rowids(found.overlaps) == twice
+    assert _rowids(gaps) == missing
+    assert _rowids(overlaps) == twice
 
 
-def _rowids(ranges: tuple[RowidRange, ...]) -> set[int]:
+def _rowids(ranges: list[RowidRange]) -> set[int]:
     return {rowid for each in ranges for rowid in range(each.first_rowid, each.last_rowid + 1)}

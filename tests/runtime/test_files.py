@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,8 +121,6 @@ ONE_FILE_FOR_TWO = {
 def test_every_command_refuses_a_path_with_two_uses_before_it_writes(
     workplace: Workplace, capfd: pytest.CaptureFixture[str], arrange: Callable[[Workplace], Environ], command: str
 ) -> None:
-    if command == "report" and find_spec("nbclient") is None:
-        pytest.skip("needs the notebooks extra")
     workplace.populate(300)
     environ = arrange(workplace)
     before = everything(workplace)
@@ -178,8 +175,6 @@ def test_another_programs_file_is_not_replaced(
     path.parent.mkdir(exist_ok=True)
     path.write_text(foreign.content)
     for command in foreign.commands:
-        if command == "report" and find_spec("nbclient") is None:
-            continue
         before = everything(workplace)
         capfd.readouterr()
         assert COMMANDS[command](environ) == 2

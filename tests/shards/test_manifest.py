@@ -123,3 +123,17 @@ def test_lines_of_an_older_version_are_not_judged_and_the_next_run_gives_all_fil
     found = manifest(migrated)  # one pattern reads all files
     assert (found.height, found["check"].null_count()) == (ROWS // 100 + 2, ROWS // 100)
     assert faults_of(migrated) == []
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workplace.populate(2_000)
+    workplace.shards.mkdir()
+    monkeypatch.setattr("etl.migrate.commit_tracker._FLUSH_S", 0.0)
+    (workplace.shards / "manifest").write_text("in the way")
+    assert migrate(workplace.environ()) == 1
+    assert "manifest" in capfd.readouterr().err
+    (workplace.shards / "manifest").unlink()
+    assert migrate(workplace.environ()) == 0
+    assert differences(workplace.environ()) == []

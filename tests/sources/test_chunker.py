@@ -64,20 +64,6 @@ def test_shards_of_an_empty_table_take_the_first_rows_even_after_a_kill(workplac
     assert differences(environ) == []
 
 
-def test_a_manifest_that_cannot_be_written_ends_the_run(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    workplace.populate(2_000)
-    workplace.shards.mkdir()
-    monkeypatch.setattr("etl.migrate.commit_tracker._FLUSH_S", 0.0)
-    (workplace.shards / "manifest").write_text("in the way")
-    assert migrate(workplace.environ()) == 1
-    assert "manifest" in capfd.readouterr().err
-    (workplace.shards / "manifest").unlink()
-    assert migrate(workplace.environ()) == 0
-    assert differences(workplace.environ()) == []
-
-
 def test_a_stretch_of_large_rows_is_read_in_small_parts(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     workplace.script(
         "CREATE TABLE clients (k TEXT, note TEXT)",

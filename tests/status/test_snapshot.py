@@ -54,6 +54,12 @@ def test_without_source_and_shards_it_says_so(workplace: Workplace) -> None:
     assert "found no file of that name" in answer.out
 
 
+def test_a_name_that_is_no_utf8_is_shown_with_an_escape(workplace: Workplace) -> None:
+    answer = answered(workplace.environ(SHARD_DIR="\udcff") | {"PYTHONIOENCODING": "utf-8:strict"})
+    assert answer.code == 0
+    assert "\\udcff" in answer.out
+
+
 def test_wrong_settings_are_refused(workplace: Workplace) -> None:
     answer = answered(workplace.environ(NUM_SHARDS="many", WRITERS=0))
     assert answer.code == 2

@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,6 @@ def _add_rows(source: Path) -> None:
         )
 
 
-@pytest.mark.skipif(find_spec("nbclient") is None, reason="needs the notebooks extra")
 def test_a_report_on_a_shard_dir_of_any_name_is_made(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from etl.core import portability
+from etl.core.columns import ReadTypes
 from etl.core.errors import EtlError, Refused
 from etl.core.model import ReadType, RowidRange, ShardMap, Table
 from etl.migrate import disk_estimate, preflight
 from etl.migrate.disk_estimate import DiskEstimate
-from etl.migrate.plan import obstacles, profile, sample, trial_load
+from etl.migrate.plan import profile, sample, trial_load
 from etl.migrate.plan.profile import ColumnProfile, KeyProfile
 from etl.migrate.plan.sample import Count, Sample
 from etl.runtime import files
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, read_only, shard_set, source_identity
-from etl.shards.checkpoint import Checkpoint
+from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
@@ -26,7 +29,7 @@ from etl.sqlite import sql
 from etl.sqlite.connectorx import MAX_RESULT_COLUMNS
 
 _TRIAL_ROWS = 12_500
-"""Of each range of the sample."""
+"""Rows of the trial load from each range of the sample."""
 
 
 @dataclass(slots=True)
@@ -59,34 +62,47 @@ class Plan:
         self.refusals += str(error).splitlines()
         self.exit_code = max(self.exit_code, Refused.exit_code, error.exit_code)
 
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """An error of the block becomes a refusal."""
+        try:
+            yield
+        except EtlError as error:
+            self.refuse(error)
+
+    def one_by_one(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
+        """As `checkpoint.one_by_one`, but an error becomes a refusal, and the result of its item None."""
+        results: list[R | None] = []
+        for item in items:
+            results.append(None)
+            with self.refusing():
+                results[-1] = work(item)
+        return cast("list[R]", results)  # None is also what `Shard.find` returns if there is no file
+
 
 def make(settings: Settings) -> Plan:
     """The plan for these settings, with every reason for a refusal, not only the first."""
     plan = Plan(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR))
-    try:
+    with plan.refusing():
         files.check_uses(settings)
-    except Refused as error:
-        plan.refuse(error)
-        return plan
-    for refusal in (*obstacles.of_files(settings), *obstacles.of_directories(settings)):
-        plan.refuse(refusal)
-    directory = obstacles.nearest(settings.SHARD_DIR)
-    plan.free_bytes = shutil.disk_usage(directory).free if directory.is_dir() else None
-    running = obstacles.of_a_run(settings)
-    if running:
-        plan.refuse(running)
-    try:
+        for kind in files.OF_A_RUN:
+            with plan.refusing():
+                files.check_is_own(settings, kind)
+        for name, path in (("SOURCE_DB", settings.SOURCE_DB), ("SHARD_DIR", settings.SHARD_DIR)):
+            with plan.refusing():
+                preflight.check_is_utf8(name, path)
+        for refusal in preflight.directories(settings):
+            plan.refuse(refusal)
+        directory = preflight.nearest(settings.SHARD_DIR)
+        plan.free_bytes = shutil.disk_usage(directory).free if directory.is_dir() else None
+        running = preflight.another_run(settings)
+        if running:
+            plan.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
-    except EtlError as error:
-        plan.refuse(error)
-        return plan
-    parts: Sequence[Callable[[], None]] = (draft.compare_source, draft.add_disk, draft.add_rows)
-    for part in parts:
-        try:
-            part()
-        except EtlError as error:
-            plan.refuse(error)
+        for part in (draft.compare_source, draft.add_disk, draft.add_rows):
+            with plan.refusing():
+                part()
     return plan
 
 
@@ -102,13 +118,12 @@ class _Draft:
         self._rowids = rowids
         self._indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
         self._shards = shard_set.shards_as(ReadOnlyShard, settings, table)
-        self._each = obstacles.Collecting(plan.refuse)
         self._disk: DiskEstimate | None = None
         manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
         known = read_only.Known(manifest.coverage(), manifest.rows(), run_at_work=is_live)
         for shard in self._shards:
             shard.known = known
-        self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, self._each)
+        self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, plan.one_by_one)
         if any(shard.is_half_written for shard in self._shards):
             plan.warnings.append(
                 "a run is at work here, or was killed in the middle of a transaction: what is done is taken from the "
@@ -119,7 +134,7 @@ class _Draft:
         """Warns if the source seems to be another one than before."""
         settings = self._settings
         warning = source_identity.check(
-            settings.SOURCE_DB, self._table, self._shards, self._found, self._each, force=False
+            settings.SOURCE_DB, self._table, self._shards, self._found, self._plan.one_by_one, force=False
         )
         self._plan.warnings += [warning] if warning else []
 
@@ -136,7 +151,7 @@ class _Draft:
             preflight.check(
                 self._shards,
                 self._found,
-                directory=obstacles.nearest(settings.SHARD_DIR),
+                directory=preflight.nearest(settings.SHARD_DIR),
                 writers=settings.WRITERS,
                 needed=self._disk,
                 force=False,
@@ -149,10 +164,8 @@ class _Draft:
             settings.SOURCE_DB, table, self._rowids, (*left.fresh, *left.lost), range_rows=_TRIAL_ROWS
         )
         plan.sampled_rows, plan.rows, plan.rows_todo = sampled.rows, sampled.source_rows, sampled.rows_todo
-        window_rows = settings.BATCH_SIZE * settings.READERS
-        plan.windows_todo = len(left.lost)
-        if left.fresh:
-            plan.windows_todo += max(0, -(-sampled.rows_todo.rows // window_rows))
+        fresh_windows = -(-sampled.rows_todo.rows // (settings.BATCH_SIZE * settings.READERS)) if left.fresh else 0
+        plan.windows_todo = len(left.lost) + fresh_windows
         plan.columns = [profile.of_column(column, table, sampled) for column in table.carried]
         plan.key = profile.of_key(table.key, sampled.key)
         plan.warnings += profile.key_warnings(table.key, sampled.key, sampled.rows)
@@ -162,7 +175,7 @@ class _Draft:
             plan.warnings.append(
                 f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
             )
-        width = 1 + sum(4 if each.read_type == ReadType.VARIANT.value else 1 for each in plan.columns)
+        width = ReadTypes(tuple(ReadType(each.read_type) for each in plan.columns)).width
         if width > MAX_RESULT_COLUMNS:
             raise Refused(
                 f"SOURCE_DB={settings.SOURCE_DB}, TABLE_NAME={table.name}: carrying every cell as it is takes {width} "

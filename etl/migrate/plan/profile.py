@@ -10,8 +10,6 @@ from etl.core import columns
 from etl.core.model import Affinity, Column, ReadType, Table
 from etl.migrate.plan.sample import KeySample, Sample
 
-_CARRIED = {ReadType.INTEGER: "integer", ReadType.REAL: "real", ReadType.TEXT: "text", ReadType.BLOB: "blob"}
-
 
 @dataclass(frozen=True, slots=True)
 class ColumnProfile:
@@ -47,7 +45,7 @@ def of_column(column: Column, table: Table, sampled: Sample) -> ColumnProfile:
     cells = max(1, sum(counted.values()))
     classes = {name: count / cells for name, count in sorted(counted.items(), key=lambda pair: -pair[1])}
     first = columns.first_read_type(column, table.encoding)
-    others = sorted(set(classes) - {"null", _CARRIED.get(first, "")})
+    others = sorted(set(classes) - {"null", first.value})
     if first is ReadType.VARIANT:
         why = f"{_type_of(column)}; {_shares(classes)}"
         if table.encoding != "UTF-8" and set(classes) <= {"null", "text"}:

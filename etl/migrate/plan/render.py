@@ -12,7 +12,7 @@ from etl.migrate.plan.sample import Count
 from etl.status.units import counted, size, span
 
 _MAX_COLUMNS = 40
-"""Of more columns only the variants are shown."""
+"""If there are more columns, only the variants are shown."""
 
 
 def show(plan: Plan) -> None:

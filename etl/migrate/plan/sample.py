@@ -25,9 +25,9 @@ _PROBES = 200
 _ROWS_PER_PROBE = 50
 _MAX_CELLS = 1_000_000
 _MAX_COLUMNS = 1_990
-"""Of more columns only the first: SQLite has 2,000 result columns."""
+"""If there are more columns, only the first are sampled: SQLite has at most 2,000 result columns."""
 _COUNTED_BYTES = 256 << 20
-"""In a file of up to this size rows are counted: that takes less than a second."""
+"""In a file of up to this size, rows are counted, which takes less than a second; in a larger one, estimated."""
 _RANGES = 4
 
 
@@ -90,6 +90,8 @@ class Sample:
 
 def take(path: Path, table: Table, rowids: RowidRange | None, backlog: ranges.Coverage, *, range_rows: int) -> Sample:
     """Opens the file once and closes it. Raises EtlError if SQLite cannot read it now."""
+    if rowids is None:
+        return Sample(0, {}, KeySample(), Count(0, is_exact=True), Count(0, is_exact=True), ())
     row_bytes = _row_bytes(Source(path, table), rowids)
     try:
         with closing(stdlib.connect(path)) as database:
@@ -99,10 +101,8 @@ def take(path: Path, table: Table, rowids: RowidRange | None, backlog: ranges.Co
         raise EtlError(f"SOURCE_DB={path}: cannot be read now ({error}); try again later") from None
 
 
-def _row_bytes(source: Source, rowids: RowidRange | None) -> float:
+def _row_bytes(source: Source, rowids: RowidRange) -> float:
     """Mean bytes of a row's texts and blobs, at points spread over the table; if those have no row, at its start."""
-    if rowids is None:
-        return 0.0
     read_types = first_read_types(source.table)
     sample = source.sample(rowids, read_types, step=-(-rowids.span // (_PROBES * _ROWS_PER_PROBE)))
     if sample.rows:
@@ -114,7 +114,7 @@ def _row_bytes(source: Source, rowids: RowidRange | None) -> float:
 def _take(
     database: sqlite3.Connection,
     table: Table,
-    rowids: RowidRange | None,
+    rowids: RowidRange,
     backlog: ranges.Coverage,
     *,
     row_bytes: float,
@@ -123,69 +123,51 @@ def _take(
     names = [column.name for column in table.columns][:_MAX_COLUMNS]
     classes: dict[str, Counter[str]] = {name: Counter() for name in names}
     key, sampled = KeySample(), 0
-    cells = _cells(rowids)
+    probes = ranges.cut_evenly(rowids, -(-rowids.span // _PROBES))  # of each range the first rows are read
     rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MAX_CELLS // (_PROBES * len(names))))
-    for cell in cells:
-        for row in database.execute(sql.sample(table, names, cell, rows=rows_per_probe)):
+    for probe in probes:
+        for row in database.execute(sql.sample(table, names, probe, rows=rows_per_probe)):
             key.add(row[0])
             sampled += 1
             for name, storage_class in zip(names, row[1:], strict=True):
                 classes[name][storage_class.decode()] += 1
-    file_bytes = _pragma(database, "page_count") * _pragma(database, "page_size")
-    whole = (rowids,) if rowids else ()
+    file_bytes = _number(database, "PRAGMA page_count") * _number(database, "PRAGMA page_size")
     if file_bytes <= _COUNTED_BYTES:
-        rows, rows_todo = (Count(_counted(database, table, part), is_exact=True) for part in (whole, backlog))
+        rows, rows_todo = (
+            Count(sum(_number(database, sql.count(table, each)) for each in part), is_exact=True)
+            for part in ((rowids,), backlog)
+        )
     else:
-        density = _density(database, table, cells)
+        density = _density(database, table, probes)
         most = file_bytes / (row_bytes + 2)  # a row has at least a byte of length and one of rowid
         rows, rows_todo = (
             Count(round(min(most, density * sum(each.span for each in part))), is_exact=False)
-            for part in (whole, backlog)
+            for part in ((rowids,), backlog)
         )
     fitting = max(1, min(range_rows, int((16 << 20) / (row_bytes + 16 * len(names)))))
-    starts = ranges.split_at_zero(tuple(cells[:: max(1, len(cells) // _RANGES)][:_RANGES]))
-    found = [part for start in starts if (part := _range(database, table, start, rowids, fitting))]
-    return Sample(sampled, classes, key, rows, rows_todo, _disjoint(found))
+    parts: ranges.Coverage = ()
+    for start in ranges.split_at_zero(probes[:: max(1, len(probes) // _RANGES)][:_RANGES]):
+        part = _range(database, table, start.first_rowid, rowids.last_rowid, fitting)
+        parts += ranges.subtract((part,), parts) if part else ()
+    return Sample(sampled, classes, key, rows, rows_todo, parts)
 
 
-def _cells(rowids: RowidRange | None) -> tuple[RowidRange, ...]:
-    """The table's rowids cut into ranges, one for each probe; a probe reads the first rows of its range."""
-    return ranges.cut_evenly(rowids, -(-rowids.span // _PROBES)) if rowids else ()
+def _number(database: sqlite3.Connection, statement: str) -> int:
+    return int(database.execute(statement).fetchone()[0])
 
 
-def _pragma(database: sqlite3.Connection, name: str) -> int:
-    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _counted(database: sqlite3.Connection, table: Table, parts: ranges.Coverage) -> int:
-    return sum(int(database.execute(sql.count(table, part)).fetchone()[0]) for part in parts)
-
-
-def _density(database: sqlite3.Connection, table: Table, cells: Sequence[RowidRange]) -> float:
+def _density(database: sqlite3.Connection, table: Table, probes: Sequence[RowidRange]) -> float:
     """The share of rowids that have a row: the first rows of each range ÷ the rowids that they span."""
     share = 0.0
-    for cell in cells:
-        rows, last = database.execute(sql.reach(table, cell, rows=_ROWS_PER_PROBE)).fetchone()
-        span = last - cell.first_rowid + 1 if rows == _ROWS_PER_PROBE else cell.span
-        share += rows / span * cell.span
-    return share / max(1, sum(cell.span for cell in cells))
+    for probe in probes:
+        rows, last = database.execute(sql.reach(table, probe, rows=_ROWS_PER_PROBE)).fetchone()
+        span = last - probe.first_rowid + 1 if rows == _ROWS_PER_PROBE else probe.span
+        share += rows / span * probe.span
+    return share / sum(probe.span for probe in probes)
 
 
-def _range(
-    database: sqlite3.Connection, table: Table, start: RowidRange, whole: RowidRange | None, rows: int
-) -> RowidRange | None:
-    """A range of so many rows that begins where `start` does; None if there are none."""
-    last_rowid = start.last_rowid if whole is None else whole.last_rowid
-    rest = RowidRange(start.first_rowid, min(last_rowid, -1) if start.first_rowid < 0 else last_rowid)
-    found, last = database.execute(sql.reach(table, rest, rows=rows)).fetchone()
-    return RowidRange(start.first_rowid, last) if found else None
-
-
-def _disjoint(parts: Sequence[RowidRange]) -> tuple[RowidRange, ...]:
-    """The ranges in order, each without what an earlier one has."""
-    apart: list[RowidRange] = []
-    for part in sorted(parts):
-        first = max(part.first_rowid, apart[-1].last_rowid + 1) if apart else part.first_rowid
-        if first <= part.last_rowid:
-            apart.append(RowidRange(first, part.last_rowid))
-    return tuple(apart)
+def _range(database: sqlite3.Connection, table: Table, first: int, last: int, rows: int) -> RowidRange | None:
+    """The range of this many rows from `first` on; None if there are none. It does not cross from −1 to 0."""
+    rest = RowidRange(first, min(last, -1) if first < 0 else last)
+    found, last_found = database.execute(sql.reach(table, rest, rows=rows)).fetchone()
+    return RowidRange(first, last_found) if found else None

@@ -23,7 +23,7 @@ from etl.sqlite.utf16 import utf8_converter
 
 _MEMORY = ":memory:"
 _MAX_SLOTS = 16
-"""Shards that are written; a row of another shard costs the same."""
+"""At most this many shards are written. A row of another shard would take the same time."""
 
 
 @dataclass(frozen=True, slots=True)
