@@ -50,12 +50,6 @@ class Transaction:
         """How long the oldest uncommitted window has waited."""
         return time.monotonic() - self._oldest if self._lines else 0.0
 
-    def execute(self, statement: str) -> None:
-        """Runs a statement within the transaction, before any row is inserted."""
-        connection = self._begin()
-        connection.execute(statement)
-        self._changes = connection.changes()
-
     def insert(self, rows: pa.Table, statement: str, *, breaks_not_null: bool) -> None:
         """Inserts rows, sorted by rowid. Where they break NOT NULL, it is taken off the table until the commit."""
         connection = self._begin()

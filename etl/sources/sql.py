@@ -126,18 +126,6 @@ def misfits(table: Table, read_types: ReadTypes, partition: RowidRange) -> str:
     return f"SELECT {', '.join(flags)} {rows_of(table, partition)}"
 
 
-def boundaries(table: Table, piece: RowidRange, *, rows: int) -> str:
-    """The rowid of every `rows`-th row of the piece, to cut it into parts of that many rows."""
-    rowid = rowid_of(table)
-    step = f"ORDER BY {rowid} LIMIT 1 OFFSET {rows - 1}"
-    of_table = f"SELECT {rowid} FROM {named(table)} NOT INDEXED WHERE {rowid}"
-    return (
-        f"WITH RECURSIVE bound(r) AS (SELECT ({of_table} BETWEEN {piece.first_rowid} AND {piece.last_rowid} {step}) "
-        f"UNION ALL SELECT ({of_table} > bound.r AND {rowid} <= {piece.last_rowid} {step}) FROM bound "
-        "WHERE bound.r IS NOT NULL) SELECT bound.r FROM bound WHERE bound.r IS NOT NULL"
-    )
-
-
 def count(table: Table, piece: RowidRange) -> str:
     """How many rows the piece has."""
     return f"SELECT count(*) AS rows {rows_of(table, piece)}"
