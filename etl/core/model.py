@@ -83,6 +83,10 @@ class Index:
     name: str
     sql: str
 
+    @property
+    def is_unique(self) -> bool:
+        return self.sql.startswith("CREATE UNIQUE ")  # SQLite keeps these words so, however they were written
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

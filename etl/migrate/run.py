@@ -15,13 +15,17 @@ from etl.migrate.commit_tracker import CommitTracker
 from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, reconciliation, shard_set, source_identity
+from etl.shards import checkpoint, ledger_arrays, reconciliation, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
+from etl.shards.comparison import Comparison
 from etl.shards.ddl_check import IndexedColumns, rehearse
+from etl.shards.replace import Replacement
 from etl.shards.shard_set import ConfiguredShardSet
+from etl.shards.unique import StaleRows
 from etl.sources import schema
 from etl.sources.chunker import Chunker
 from etl.sources.reader import Source
+from etl.sqlite.utf16 import utf8_converter
 from etl.status import status_file
 from etl.status.progress import INDEX, Progress
 from etl.status.progress_bar import ProgressBar
@@ -51,6 +55,12 @@ class Migration:
 
     def run(self) -> Outcome:
         """Brings the shards to what the source has now. Raises Refused before anything is written, or EtlError."""
+        while (outcome := self._attempt()) is None:
+            continue
+        return outcome
+
+    def _attempt(self) -> Outcome | None:
+        """A run; None where it ended at old rows that kept new ones out, and that are replaced now."""
         settings = self._settings
         preflight.check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
         preflight.check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
@@ -80,7 +90,11 @@ class Migration:
         self._log_plan(table, rowids, found)
         for warning in portability.warnings(table, indexed, shards.indexes):
             log.event("versions", "WARNING", warning=warning)
-        rows, seconds, is_complete = self._load_and_finish(table, shards, found)
+        try:
+            rows, seconds, is_complete = self._load_and_finish(table, shards, found)
+        except StaleRows as stale:
+            self._replace(table, rowids, shards, stale.rowids)
+            return None
         if not is_complete:
             return Outcome(rows, seconds, is_complete=False)
         return Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved)
@@ -122,6 +136,16 @@ class Migration:
         slots = checkpoint.without_proof(found.unproved, status_file.proved_at(path))
         return tuple(numbers[slot] for slot in slots)
 
+    def _replace(
+        self, table: Table, rowids: RowidRange | None, shards: ConfiguredShardSet, stale: ledger_arrays.Numbers
+    ) -> None:
+        """Brings old rows, which keep new ones out by a UNIQUE value, to what the source has now."""
+        with utf8_converter(table.encoding) as utf8:
+            comparison = Comparison(self._settings.SOURCE_DB, table, shards.map, rowids, utf8)
+            replacement = Replacement(self._settings.SOURCE_DB, shards.shards, comparison, run_id=self._run_id)
+            replacement.replace(stale, replacement.holders(stale))
+        log.event("replaced", rows=len(stale), reason="new rows have their UNIQUE values")
+
     def _load_and_finish(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint) -> tuple[int, float, bool]:
         """Loads and finishes; returns rows, seconds, and whether nothing is left to do."""
         start = time.perf_counter()
@@ -155,8 +179,9 @@ class Migration:
         if backlog.is_nothing:
             return
         if not keeps_indexes and found.is_finished and not self._stop.is_set():
-            log.event("reindex", growth=f"{found.growth:.0%}", dropped=len(shards.indexes))
-            self._each(lambda shard: shard.drop(shards.indexes), shards.shards)
+            dropped = [index for index in shards.indexes if not index.is_unique]  # those find stale rows
+            log.event("reindex", growth=f"{found.growth:.0%}", dropped=len(dropped))
+            self._each(lambda shard: shard.drop(dropped), shards.shards)
         start = time.perf_counter()
         source = Source(settings.SOURCE_DB, table)
         load(

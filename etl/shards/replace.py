@@ -18,23 +18,14 @@ import numpy as np
 
 from etl.core.model import RowidRange
 from etl.runtime import limits, log
-from etl.shards import sql
+from etl.shards import sql, unique
 from etl.shards.comparison import Comparison, fill
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.shard import Shard
-from etl.sqlite.adbc import Connection, ShardError
+from etl.shards.unique import StaleRows
 from etl.sqlite.ddl import without_not_null
 
 _NONE = np.empty(0, np.int64)
-
-
-class _InTheWay(Exception):
-    """A UNIQUE conflict with stale rows of this shard."""
-
-    def __init__(self, slot: int, rowids: Numbers) -> None:
-        super().__init__(slot)
-        self.slot = slot
-        self.rowids = rowids
 
 
 class Replacement:
@@ -61,14 +52,22 @@ class Replacement:
                     stale = np.union1d(homes[slot], in_the_way.get(slot, _NONE))
                     self._write(slot, delete=stale, copy=homes[slot])
                 break
-            except _InTheWay as conflict:
-                known = in_the_way.get(conflict.slot, _NONE)
-                in_the_way[conflict.slot] = np.union1d(known, conflict.rowids)
-                rowids = np.union1d(rowids, conflict.rowids)
+            except StaleRows as stale:
+                in_the_way[slot] = np.union1d(in_the_way.get(slot, _NONE), stale.rowids)
+                rowids = np.union1d(rowids, stale.rowids)
         for slot, of_shard in held.items():
             elsewhere = np.setdiff1d(np.intersect1d(of_shard, rowids), homes.get(slot, _NONE))
             if len(elsewhere):
                 self._write(slot, delete=elsewhere, copy=_NONE)
+
+    def holders(self, rowids: Numbers) -> dict[int, Numbers]:
+        """Which of these rowids each shard has, by slot."""
+        held = {}
+        for slot, shard in enumerate(self._shards):
+            with shard.opened() as connection:
+                fill(connection, rowids)
+                held[slot] = np.array(connection.fetch(sql.present(shard.table)).column(0), np.int64)
+        return held
 
     def correct_ledger(self, slot: int, windows: Mapping[RowidRange, int]) -> None:
         """Makes the shard's ledger have exactly these windows, each given with the number of its foreign rows."""
@@ -102,26 +101,14 @@ class Replacement:
             fill(connection, delete)
             connection.execute(sql.delete_chosen(shard.table))
             fill(connection, copy)
-            try:
-                connection.execute(sql.copy_chosen(shard.table))
-            except ShardError as error:
-                if "UNIQUE constraint failed" in str(error) and len(found := _in_the_way(shard, connection)):
-                    raise _InTheWay(slot, found) from None
-                raise
+            unique.insert(
+                connection,
+                shard.table,
+                copy,
+                lambda conflict: connection.execute(sql.copy_chosen(shard.table, conflict)),
+            )
             fill(connection, every)
             connection.execute(sql.count_chosen(shard.table, "+", self._run_id, now))
             if relaxed:
                 connection.replace_ddl(shard.table, shard.table.ddl)
             connection.execute("COMMIT")
-
-
-def _in_the_way(shard: Shard, connection: Connection) -> Numbers:
-    """The shard's rows that keep the chosen ones out; what this writes is rolled back when the connection closes.
-
-    Whatever makes a row unique (a constraint, an index on expressions, a partial index), REPLACE finds it.
-    """
-    connection.execute(sql.CREATE_REMOVED)
-    connection.execute(sql.note_removed(shard.table))
-    connection.pragma("recursive_triggers", "ON")
-    connection.execute(sql.copy_chosen(shard.table, conflict="REPLACE"))
-    return np.array(connection.fetch(sql.REMOVED).column(0), np.int64)

@@ -99,6 +99,25 @@ def chosen_keys(table: Table, key: Mapping[str, str]) -> str:
     )
 
 
+def present(table: Table) -> str:
+    """The chosen rowids that the shard has."""
+    rowid = quote(table.rowid_name)
+    return f"SELECT r.id FROM temp.etl_rowids AS r CROSS JOIN main.{quote(table.name)} AS m ON m.{rowid} = r.id"
+
+
+def foreign(table: Table) -> str:
+    """The chosen rowids in no window of the ledger, or in one in which the shard has more rows than the ledger says."""
+    rowid = f"m.{quote(table.rowid_name)}"
+    counted = (
+        f"SELECT count(*) FROM main.{quote(table.name)} AS m NOT INDEXED "
+        f"WHERE {rowid} BETWEEN w.first_rowid AND w.last_rowid"
+    )
+    return (
+        f"SELECT r.id FROM temp.etl_rowids AS r WHERE NOT EXISTS (SELECT 1 FROM main.{WINDOWS_TABLE} AS w "
+        f"WHERE r.id BETWEEN w.first_rowid AND w.last_rowid AND ({counted}) <= w.rows)"
+    )
+
+
 # -- rows replaced -----------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +126,7 @@ def delete_chosen(table: Table) -> str:
     return f"DELETE FROM main.{quote(table.name)} AS m WHERE m.{quote(table.rowid_name)} {_CHOSEN}"
 
 
-def copy_chosen(table: Table, *, conflict: str = "ABORT") -> str:
+def copy_chosen(table: Table, conflict: str) -> str:
     """Inserts the source's rows at the chosen rowids into the shard, cell for cell."""
     names = [quote(name) for name in (table.rowid_name, *(column.name for column in table.written))]
     cells = ", ".join(f"s.{name}" for name in names)

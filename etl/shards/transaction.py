@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange
-from etl.shards import ledger
+from etl.shards import ledger, unique
 from etl.shards.shard import Shard
 from etl.sqlite.adbc import Connection
 from etl.sqlite.ddl import without_not_null
@@ -58,7 +58,12 @@ class Transaction:
             connection.replace_ddl(self._shard.table, without_not_null(self._shard.table.ddl))
             self._changes += connection.changes() - before
             self._relaxed = True
-        connection.executemany(statement, rows)
+        unique.insert(
+            connection,
+            self._shard.table,
+            rows.column(0).to_numpy(),
+            lambda conflict: connection.executemany(statement.replace("OR ABORT", f"OR {conflict}", 1), rows),
+        )
         self.rows += rows.num_rows
 
     def note(self, window: RowidRange, rows: int) -> None:

@@ -140,8 +140,8 @@ _NEXT_STEPS = {
     "file is not a database": "move the file away; the next run rebuilds this shard",
     "attempt to write a readonly database": "make the file and its directory writable and run again",
     "UNIQUE constraint failed": (
-        "the shard has a row that the source no longer has, or has with other values; run python -m etl.verify "
-        "--repair without --since and --sample, then run again"
+        "the shard has a row that the source no longer has, or has with other values, or that no run wrote; run "
+        "python -m etl.verify --repair, then run again"
     ),
     "unable to open database file": "make the file and its directory writable and run again",
     "failed to open": "make the file and its directory writable and run again",

@@ -129,8 +129,8 @@ def test_any_changes_of_the_source_are_followed(
                     values = dict(database.execute("SELECT rowid, u FROM clients WHERE rowid IN (?, ?)", (a, b)))
                     if len(values) == 2:
                         database.execute("UPDATE OR REPLACE clients SET u = 'aside' WHERE rowid = ?", (a,))
-                        database.execute("UPDATE clients SET u = ? WHERE rowid = ?", (values[a], b))
-                        database.execute("UPDATE clients SET u = ? WHERE rowid = ?", (values[b], a))
+                        database.execute("UPDATE OR REPLACE clients SET u = ? WHERE rowid = ?", (values[a], b))
+                        database.execute("UPDATE OR REPLACE clients SET u = ? WHERE rowid = ?", (values[b], a))
     assert run(environ, scope=Scope(quick=True), repair=True, force=True) == 0
     assert load(environ, force=True) == 0
     assert run(environ, scope=Scope(quick=True), repair=True, force=True) == 0
