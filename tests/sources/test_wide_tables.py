@@ -1,5 +1,6 @@
 """Tables of more result columns than one query may have: read in column groups, exact, and each row of one moment."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
