@@ -16,6 +16,7 @@ import pytest
 
 from tests.completeness import manifest
 from tests.oracle import opened
+from tests.reads import Reads
 from tests.workplace import Workplace, differences, error_line, migrate, shard_files
 
 CELLS = [
@@ -69,6 +70,21 @@ def test_the_rowid_is_one_of_two_thousand_columns(workplace: Workplace) -> None:
     fill(workplace, names, *([str(key), f"'{key}'", *islice(cycle(CELLS), 1_998)] for key in (-3, 0, 9)))
     assert migrate(workplace.environ()) == 0
     assert differences(workplace.environ()) == []
+
+
+def test_groups_of_more_rows_than_a_record_batch_arrive(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.runtime.limits.READ_COLUMNS", 11)
+    numbers = ", ".join(f"i + {number}" for number in range(12))
+    workplace.script(
+        f"CREATE TABLE clients (k TEXT, v, {', '.join(f'c{number}' for number in range(12))})",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80000) "
+        f"INSERT INTO clients SELECT 'key ' || i, CASE i % 2 WHEN 0 THEN i ELSE 'text' END, {numbers} FROM n",
+    )
+    environ = workplace.environ(BATCH_SIZE=40_000, READERS=2)
+    reads = Reads(monkeypatch)
+    assert migrate(environ) == 0
+    assert differences(environ) == []
+    assert any(len(table.to_batches()) > 2 for table in reads.tables if "column_group" in table.column_names)
 
 
 def cut_group(real: Any) -> Any:
