@@ -57,8 +57,7 @@ class Source:
         and the task is read again. Raises EtlError if a damaged file hides rows between two reads.
         """
         started_at, start = log.now(), time.perf_counter()
-        texts: list[int] = []
-        """Text columns that are read as variants to find out which of them have text that is no UTF-8."""
+        texts: list[int] = []  # read as variants to find out which of them have text that is no UTF-8
         while True:
             asked = read_types.widened(*texts)
             groups = asked.grouped(limits.READ_COLUMNS)

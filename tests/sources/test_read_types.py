@@ -9,6 +9,7 @@ from etl.core.columns import first_read_types
 from etl.core.model import ReadType
 from etl.sources import schema
 from tests.completeness import manifest
+from tests.reads import Reads
 from tests.workplace import Workplace, differences, migrate
 
 SAMPLED = schema.SAMPLED_ROWS
@@ -97,6 +98,18 @@ def test_text_of_a_utf16_source_is_a_variant_from_the_start(workplace: Workplace
     assert migrate(environ) == 0
     assert differences(environ) == []
     assert widened(manifest(environ)) == set()
+
+
+def test_bad_text_in_many_columns_takes_few_reads(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{number}" for number in range(60)]
+    cells = ["CAST(x'ff' AS TEXT)" if number % 3 else "'пять'" for number in range(60)]
+    workplace.script(f"CREATE TABLE clients (k TEXT, {' TEXT, '.join(names)} TEXT)")
+    workplace.script(f"INSERT INTO clients VALUES ('a', {', '.join(cells)})")
+    reads = Reads(monkeypatch)
+    assert migrate(workplace.environ()) == 0
+    assert differences(workplace.environ()) == []
+    assert widened(manifest(workplace.environ())) == {name for name in names if int(name[1:]) % 3}
+    assert len(reads.queries) <= 2
 
 
 def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
