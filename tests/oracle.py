@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 MOST_DIFFERENCES = 40
 OPEN_SHARDS = 64
+COLUMNS_AT_ONCE = 900
+"""An expression is at most 1,000 deep, and a query has at most 2,000 result columns."""
 FilePath: TypeAlias = str | os.PathLike[str]
 
 # Unicode's White_Space property; str.isspace() would add U+001C..U+001F, which do not have it.
@@ -85,7 +87,7 @@ class _Check:
                 if not faults:
                     sound.append(shard)
             for start in range(0, len(sound), OPEN_SHARDS):
-                yield from self._cells(source, sound[start : start + OPEN_SHARDS])
+                yield from self._columns(source, sound[start : start + OPEN_SHARDS])
             yield from self._ledger(source, sound)
 
     def _path(self, shard: int) -> Path:
@@ -114,21 +116,25 @@ class _Check:
         except sqlite3.Error as error:
             yield f"shard {shard}: {error}"
 
-    def _row_query(self, source: sqlite3.Connection, *, with_key: bool) -> tuple[str, list[str]]:
-        """SQL of (key's bytes, rowid, a letter of typeof() per column, every cell exactly), and the columns' names."""
+    def _columns(self, source: sqlite3.Connection, shards: Sequence[int]) -> Iterator[str]:
         names = [row[1].decode() for row in source.execute(f"PRAGMA table_xinfo({quoted(self.table)})")]
+        for start in range(0, len(names), COLUMNS_AT_ONCE):
+            yield from self._cells(source, shards, names[start : start + COLUMNS_AT_ONCE])
+
+    def _row_query(self, source: sqlite3.Connection, names: Sequence[str], *, with_key: bool) -> str:
+        """SQL of (key's bytes, rowid, a letter of typeof() per column, every cell exactly)."""
         tags = " || ".join(f"substr(typeof({quoted(name)}), 1, 1)" for name in names)
         exact = "CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) ELSE {0} END"
         cells = ", ".join(exact.format(quoted(name)) for name in names)
         key = quoted(self.key)
         text = f"CASE typeof({key}) WHEN 'blob' THEN {key} ELSE CAST({key} AS TEXT) END, " if with_key else ""
         rowid = rowid_name(source, self.table)
-        return f"SELECT {text}{rowid}, {tags}, {cells} FROM {quoted(self.table)} ORDER BY {rowid}", names
+        return f"SELECT {text}{rowid}, {tags}, {cells} FROM {quoted(self.table)} ORDER BY {rowid}"
 
-    def _cells(self, source: sqlite3.Connection, shards: Sequence[int]) -> Iterator[str]:
+    def _cells(self, source: sqlite3.Connection, shards: Sequence[int], names: Sequence[str]) -> Iterator[str]:
         """Walk the source and these shards side by side in rowid order."""
-        query, names = self._row_query(source, with_key=True)
-        shard_query, _ = self._row_query(source, with_key=False)
+        query = self._row_query(source, names, with_key=True)
+        shard_query = self._row_query(source, names, with_key=False)
         with ExitStack() as open_shards:
             databases = [open_shards.enter_context(closing(opened(self._path(shard)))) for shard in shards]
             cursors = {shard: each.execute(shard_query) for shard, each in zip(shards, databases, strict=True)}

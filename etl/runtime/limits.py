@@ -11,8 +11,9 @@ import resource
 READ_TASK_BYTES = 48 << 20
 """The estimated bytes of one read. More rows than that are read in parts; a larger row is read alone."""
 
-READ_TASK_ROWS = 100_000
-"""A read task has whole windows, up to this many rows: connectorx leaves three threads for 30 s after each call."""
+READ_TASK_ROWS = 108_000
+"""A read task has whole windows, up to this many rows (three windows of the default 6 × 6,000): connectorx leaves three
+threads for 30 s after each call."""
 
 READ_TASK_LEDGER_LINES = 200_000
 """… and up to this many windows × shards, each of which becomes a ledger line."""
@@ -27,10 +28,15 @@ LARGE_ROW_COPIES = 7
 RETURNED_BUFFER_BYTES = 8 << 20
 """Freed buffers of at least this size go back to the system at once."""
 
-WIDE_READ_COLUMNS = 500
+READ_COLUMNS = 500
+"""A query has up to this many result columns; wider tables are read in column groups. SQLite allows 2,000, but
+connectorx allocates 512 KiB for each result column of each partition, however few rows there are."""
+
+READ_BUFFERS = 1_000
+"""All queries of a read together have up to this many result columns, or only one partition."""
+
 WIDE_READ_BUFFER_BYTES = 256 << 10
-"""connectorx allocates 512 KiB for each result column of each partition, however few rows there are. Reads of more
-columns than WIDE_READ_COLUMNS have fewer partitions, and such buffers go back to the system, too."""
+"""While a table is read in column groups, such buffers go back to the system, too."""
 
 ROWS_PER_SHARD = 1_000
 """With many shards, a writer holds the rows of several read tasks until each shard has about this many to write …"""

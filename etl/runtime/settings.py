@@ -66,10 +66,10 @@ class Settings(BaseSettings):
         10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
     )
     BATCH_SIZE: int = _setting(
-        25_000, "rows in a partition, which one query reads", "a whole number from 1 to 1000000", ge=1, le=1_000_000
+        6_000, "rows in a partition, which one query reads", "a whole number from 1 to 1000000", ge=1, le=1_000_000
     )
     READERS: int = _setting(
-        4,
+        6,
         "partitions read in parallel; a window is READERS × BATCH_SIZE rows",
         "a whole number from 1 to 64",
         ge=1,

@@ -81,8 +81,7 @@ class Chunker:
 
     @property
     def _partitions(self) -> int:
-        """In how many partitions a task is read; each takes a connection, and buffers for each result column."""
-        return max(1, min(self._readers, 2 * limits.WIDE_READ_COLUMNS // self.read_types.width))
+        return partitions(self.read_types, self._readers)
 
     def _dense(self, rest: RowidRange) -> Generator[ReadTask, None, int]:
         """Tasks cut by rowid, while rowids are dense and read types stay; returns the last rowid covered."""
@@ -158,8 +157,13 @@ class Chunker:
         whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
         total = int(sizes.sum())
         most_rows = max(1, -(-len(rowids) // self._partitions))
-        partitions = ranges.cut_by_size(whole, rowids, sizes, most_rows=most_rows, most_bytes=total + 1)
-        return ReadTask(tuple(windows), tuple(partitions), slots, total)
+        parts = ranges.cut_by_size(whole, rowids, sizes, most_rows=most_rows, most_bytes=total + 1)
+        return ReadTask(tuple(windows), tuple(parts), slots, total)
+
+
+def partitions(read_types: ReadTypes, readers: int) -> int:
+    """In how many partitions a task is read; each takes a connection, and buffers for each result column."""
+    return max(1, min(readers, limits.READ_BUFFERS // len(read_types.grouped(limits.READ_COLUMNS).names)))
 
 
 def _in_memory(row_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from etl.core import ranges
-from etl.core.columns import ROWID, TAGS, ReadTypes
+from etl.core.columns import GROUP, ROWID, TAGS, ColumnGroups, ReadTypes
 from etl.core.errors import EtlError
 from etl.core.model import Affinity, ReadTask, ReadType, RowidRange, Table
 from etl.runtime import limits, log, memory
@@ -56,23 +57,26 @@ class Source:
         and the task is read again. Raises EtlError if a damaged file hides rows between two reads.
         """
         started_at, start = log.now(), time.perf_counter()
+        texts: list[int] = []  # read as variants to find out which of them have text that is no UTF-8
         while True:
-            if read_types.width > connectorx.MAX_RESULT_COLUMNS:
-                raise self._error(
-                    f"reading every cell exactly takes {read_types.width} result columns (one for the rowid, four "
-                    f"for each column of mixed storage classes), and SQLite allows {connectorx.MAX_RESULT_COLUMNS}; "
-                    "split the table"
-                )
-            if read_types.width > limits.WIDE_READ_COLUMNS:
+            asked = read_types.widened(*texts)
+            groups = asked.grouped(limits.READ_COLUMNS)
+            if len(groups.groups) > 1:
                 memory.return_freed_buffers(limits.WIDE_READ_BUFFER_BYTES)
             try:
-                frame = _in_rowid_order(self._read_in_halves(task.partitions, read_types))
+                frame = pl.concat(self._read_in_halves(task.partitions, groups)).rechunk()
             except connectorx.CellRefused as refused:
-                position = read_types.position_of(refused.result_column)
-                if position is None or read_types.types[position] is ReadType.VARIANT:
+                # One of these columns has such a cell; the refusal does not tell in which column group it came.
+                narrow = set(groups.positions_of(refused.result_column)) - asked.variants
+                if not narrow:
                     raise self._error(str(refused)) from None
-                read_types = read_types.widened(position, *self._misfits(task, read_types.widened(position)))
+                misfits = self._misfits(task, asked)
+                read_types = read_types.widened(*misfits)
+                if narrow.isdisjoint(misfits):  # text that is no UTF-8, or the source has changed in between
+                    texts = [p for p, read_type in enumerate(read_types.types) if read_type is ReadType.TEXT]
+                    read_types = read_types.widened(*narrow.difference(texts))
             else:
+                frame, read_types = _as_text(frame, read_types, texts)
                 self._check_numbers(frame, read_types)
                 return ReadResult(task, frame, read_types, started_at, (time.perf_counter() - start) * 1000)
 
@@ -93,29 +97,35 @@ class Source:
         flags = self._query([sql.misfits(self.table, read_types, partition) for partition in task.partitions])
         return [position for position, column in enumerate(flags.columns) if any(column.to_pylist())]
 
-    def _read_in_halves(self, partitions: Sequence[RowidRange], read_types: ReadTypes) -> list[pa.RecordBatch]:
+    def _read_in_halves(self, partitions: Sequence[RowidRange], groups: ColumnGroups) -> list[pl.DataFrame]:
         try:
-            return self._read_checked(partitions, read_types)
+            return [self._read_checked(partitions, groups)]
         except connectorx.TooManyBytes:
             pieces = ranges.halves(partitions[0]) if len(partitions) == 1 else partitions
             if len(pieces) == 1:
                 raise self._error(f"the row {pieces[0].first_rowid} is too big to be read") from None
             middle = len(pieces) // 2
             return [
-                *self._read_in_halves(pieces[:middle], read_types),
-                *self._read_in_halves(pieces[middle:], read_types),
+                *self._read_in_halves(pieces[:middle], groups),
+                *self._read_in_halves(pieces[middle:], groups),
             ]
 
-    def _read_checked(self, partitions: Sequence[RowidRange], read_types: ReadTypes) -> list[pa.RecordBatch]:
-        """The partitions' rows, if they follow each other without a gap."""
-        arrow = self._query([sql.read(self.table, read_types, partition) for partition in partitions])
-        batches = continuity.rows_of(arrow.to_batches(), partitions)
-        if batches is None:
+    def _read_checked(self, partitions: Sequence[RowidRange], groups: ColumnGroups) -> pl.DataFrame:
+        """The partitions' rows in rowid order, if they follow each other without a gap."""
+        arrow = self._query([sql.read(self.table, groups, partition) for partition in partitions])
+        first, *others = _by_group(arrow.to_batches(), groups)
+        rows = continuity.rows_of(first, partitions)
+        frames = [_in_rowid_order(each, arrow.schema) for each in (rows or [], *others)]
+        if rows is None or not all(frame[ROWID].equals(frames[0][ROWID]) for frame in frames):
             raise self._error(
                 f"rowids {partitions[0].first_rowid}..{partitions[-1].last_rowid}: expected every row, in order, "
                 "found a gap: the file is damaged; PRAGMA integrity_check tells more; restore the file, and run again"
             )
-        return batches
+        cells = [
+            frame.select(pl.col(old).alias(new) for old, new in groups.frame_names(number).items())
+            for number, frame in enumerate(frames)
+        ]
+        return pl.concat([frames[0].select(ROWID), *cells], how="horizontal")
 
     def row_bytes(
         self, piece: RowidRange, read_types: ReadTypes, *, rows: int
@@ -154,8 +164,46 @@ class Source:
         return EtlError(f"SOURCE_DB={self.path}, TABLE_NAME={self.table.name}: {what}")
 
 
-def _in_rowid_order(batches: Sequence[pa.RecordBatch]) -> pl.DataFrame:
+def _as_text(frame: pl.DataFrame, read_types: ReadTypes, positions: Sequence[int]) -> tuple[pl.DataFrame, ReadTypes]:
+    """Columns that were read as variants, as text again where they have nothing but UTF-8 and NULL."""
+    texts: list[pl.Series] = []
+    variants = read_types.widened(*positions)
+    mixed = []
+    for position in positions:
+        tag, *_, data = variants.frame_columns(position)
+        text = _utf8(frame[tag], frame[data])
+        if text is None:
+            mixed.append(position)
+        else:
+            texts.append(text.alias(read_types.frame_columns(position)[0]))
+    read_types = read_types.widened(*mixed)
+    narrow = set(positions).difference(mixed)
+    return frame.drop(name for p in narrow for name in variants.frame_columns(p)).with_columns(texts), read_types
+
+
+def _utf8(tags: pl.Series, data: pl.Series) -> pl.Series | None:
+    """A variant's cells as text; None if one is of another storage class, or no UTF-8."""
+    try:
+        return data.cast(pl.String) if tags.is_in([0, TAGS["text"]]).all() else None
+    except pl.exceptions.ComputeError:
+        return None
+
+
+def _by_group(batches: Sequence[pa.RecordBatch], groups: ColumnGroups) -> list[list[pa.RecordBatch]]:
+    """The record batches' rows, apart for each column group; those before the cells are of the first."""
+    if len(groups.groups) == 1:
+        return [list(batches)]
+    apart: list[list[pa.RecordBatch]] = [[] for _ in groups.groups]
+    for batch in batches:
+        numbers = batch.column(GROUP).to_numpy()
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+        for start, stop in pairwise([*starts, len(numbers)]):
+            apart[numbers[start]].append(batch.slice(start, stop - start))
+    return apart
+
+
+def _in_rowid_order(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pl.DataFrame:
     """The record batches' rows in rowid order: they come as their queries end, each from within one partition."""
     ordered = sorted((batch for batch in batches if batch.num_rows), key=lambda batch: batch.column(ROWID)[0].as_py())
-    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(ordered or batches[:1]), rechunk=False))
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(ordered, schema), rechunk=False))
     return frame.rechunk()  # of views, hardly more than pointers; a gather from many chunks costs four times as much

@@ -59,11 +59,11 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
             name=column,
             affinity=affinity(declared, strict=bool(strict)),
             generated=hidden in (2, 3),
-            storage_classes=sampled[column],
+            storage_classes=frozenset(classes),
             not_null=bool(not_null),
             default=default,
         )
-        for _, column, declared, not_null, default, _, hidden in rows
+        for (_, column, declared, not_null, default, _, hidden), classes in zip(rows, sampled, strict=True)
     )
     by_name = {folded(column.name): column for column in columns}
     key = by_name.get(folded(key_name))
@@ -126,15 +126,13 @@ def affinity(declared: str, *, strict: bool) -> Affinity:
     return Affinity.NUMERIC
 
 
-def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]) -> dict[str, frozenset[str]]:
+def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]) -> list[set[str]]:
     """The storage classes of each column in the table's first rows."""
-    classes: dict[str, frozenset[str]] = {}
-    for name in names:
-        rows = database.execute(
-            "SELECT DISTINCT typeof(found.c) FROM "
-            f"(SELECT {sql.cell_of(name)} AS c FROM main.{quoted} AS t LIMIT {SAMPLED_ROWS}) AS found"
-        )
-        classes[name] = frozenset(row[0] for row in rows)
+    classes: list[set[str]] = [set() for _ in names]
+    cells = ", ".join(f"typeof({sql.cell_of(name)})" for name in names)
+    for row in database.execute(f"SELECT {cells} FROM main.{quoted} AS t NOT INDEXED LIMIT {SAMPLED_ROWS}"):
+        for found, storage_class in zip(classes, row, strict=True):
+            found.add(storage_class)
     return classes
 
 

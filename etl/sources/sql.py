@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etl.core.columns import ROWID, ReadTypes
-from etl.core.model import MIN_ROWID, ReadType, RowidRange, Table
+from etl.core.columns import ColumnGroups, ReadTypes
+from etl.core.model import MIN_ROWID, Column, ReadType, RowidRange, Table
 from etl.sqlite.sql import PINS, VARIANT_PINS, cell_of, named, quote, rowid_of, rows_of, variant_cells
 
 LEADING_ROWS = 5
@@ -23,8 +23,11 @@ def sentinel_rowid(partition: RowidRange) -> int:
     return ~partition.first_rowid
 
 
-def read(table: Table, read_types: ReadTypes, partition: RowidRange) -> str:
-    """One partition's `rows`, after LEADING_ROWS others.
+def read(table: Table, groups: ColumnGroups, partition: RowidRange) -> str:
+    """One partition's rows, one column group after the other, after LEADING_ROWS others.
+
+    All is one statement, so it sees one snapshot: the groups of a row belong together, whatever another program writes
+    meanwhile. Two statements could bring one half of a row before it is updated and the other half after.
 
     connectorx takes an expression's type from its first row, so a row of constants comes first and fixes every type.
     From then on a cell of another storage class is an error instead of a silent change. The one exception is a float,
@@ -32,27 +35,34 @@ def read(table: Table, read_types: ReadTypes, partition: RowidRange) -> str:
 
     The first row has the partition's sentinel rowid. The other leading rows, of the same snapshot, are its `_edges`.
     """
-    pins: dict[str, str] = {}
-    for position, read_type in enumerate(read_types.types):
-        values = VARIANT_PINS if read_type is ReadType.VARIANT else (PINS[read_type],)
-        pins |= zip(read_types.frame_columns(position), values, strict=True)
     sentinel = sentinel_rowid(partition)
-    first_row = ", ".join(f"{pin} AS {quote(name)}" for name, pin in {ROWID: str(sentinel), **pins}.items())
+    pins = ["0" for _ in groups.leading[1:]]
+    for read_type in groups.places.types:
+        pins += VARIANT_PINS if read_type is ReadType.VARIANT else (PINS[read_type],)
+    first_row = [f"{pin} AS {quote(name)}" for name, pin in zip(groups.names, [str(sentinel), *pins], strict=True)]
     edges, *rowids = _edges(table, partition)
-    marks = [", ".join([f"ifnull({rowid}, {sentinel})", *pins.values()]) for rowid in rowids]
-    return (
-        f"WITH {edges} SELECT {first_row} UNION ALL SELECT {marks[0]} FROM before "
-        f"UNION ALL SELECT {marks[1]} FROM before UNION ALL {rows(table, read_types, partition)}"
-    )
+    marks = [f"SELECT {', '.join([f'ifnull({rowid}, {sentinel})', *pins])} FROM before" for rowid in rowids]
+    carried = table.carried
+    parts = []
+    for number, positions in enumerate(groups.groups):
+        columns = [None if position is None else carried[position] for position in positions]
+        leading = [rowid_of(table), *(str(number) for _ in groups.leading[1:])]
+        parts.append(f"SELECT {', '.join(leading + _cells(columns, groups.places))} {rows_of(table, partition)}")
+    return f"WITH {edges} SELECT {', '.join(first_row)} UNION ALL " + " UNION ALL ".join([*marks, *parts])
 
 
 def rows(table: Table, read_types: ReadTypes, piece: RowidRange) -> str:
     """The rows of a range: rowid, then each carried column in its read type."""
-    cells = [rowid_of(table)]
-    for column, read_type in zip(table.carried, read_types.types, strict=True):
-        cell = cell_of(column.name)
-        cells += variant_cells(cell) if read_type is ReadType.VARIANT else [cell]
+    cells = [rowid_of(table), *_cells(table.carried, read_types)]
     return f"SELECT {', '.join(cells)} {rows_of(table, piece)}"
+
+
+def _cells(columns: Sequence[Column | None], read_types: ReadTypes) -> list[str]:
+    cells = []
+    for column, read_type in zip(columns, read_types.types, strict=True):
+        cell = "NULL" if column is None else cell_of(column.name)
+        cells += variant_cells(cell) if read_type is ReadType.VARIANT else [cell]
+    return cells
 
 
 def _edges(table: Table, partition: RowidRange) -> tuple[str, str, str]:
@@ -137,7 +147,7 @@ def _bytes_of_row(table: Table, read_types: ReadTypes) -> str:
         for column, read_type in zip(table.carried, read_types.types, strict=True)
         if read_type not in (ReadType.INTEGER, ReadType.REAL)
     ]
-    return _sum(terms or ["0"])
+    return _sum(terms[::-1] or ["0"])  # the last column first: see `ReadTypes.grouped`
 
 
 def _bytes_of_cell(cell: str, read_type: ReadType) -> str:

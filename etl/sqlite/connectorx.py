@@ -18,8 +18,6 @@ import pyarrow as pa
 
 from etl.sqlite.stdlib import read_only_uri
 
-MAX_RESULT_COLUMNS = 2000
-"""SQLite's limit (SQLITE_MAX_COLUMN), compiled into connectorx."""
 _CELL_REFUSED = re.compile(r"(?:Invalid column type|Conversion error from type) \w+ at index: (\d+)")
 
 

@@ -51,6 +51,18 @@ def test_before_the_first_run_it_shows_everything_and_creates_nothing(workplace:
     assert max(len(line) for line in page.out.splitlines() if line.startswith(("│", "┃"))) <= 80
 
 
+def test_a_table_of_two_thousand_mixed_columns_has_a_plan(workplace: Workplace) -> None:
+    names = ["k", *(f"c{number}" for number in range(1_999))]
+    workplace.script(
+        f"CREATE TABLE clients ({', '.join(names)})",
+        *(f"INSERT INTO clients VALUES ({', '.join([cell] * 2_000)})" for cell in ("1", "'one'", "x'01'", "1.5")),
+    )
+    found = plan_of(workplace.environ())
+    assert (found["sampled_rows"], found["trial_rows"], found["refusals"]) == (4, 4, [])
+    assert {each["name"]: each["read_type"] for each in found["columns"]} == dict.fromkeys(names, "variant")
+    assert all(each["classes"] == dict.fromkeys(("integer", "text", "blob", "real"), 0.25) for each in found["columns"])
+
+
 @pytest.mark.parametrize("indexes", ["", "k,INN,note"])
 def test_the_disk_estimate_is_the_one_that_decides_and_is_near_the_truth(workplace: Workplace, indexes: str) -> None:
     workplace.populate(30_000)

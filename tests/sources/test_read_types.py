@@ -1,18 +1,16 @@
-"""How cells travel: the read type a column starts in, when it widens, and tables too wide for their mixed cells."""
+"""How cells travel: the read type a column starts in, and when it widens."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 
 import polars as pl
 import pytest
 
-from etl.core.columns import ReadTypes, first_read_types
+from etl.core.columns import first_read_types
 from etl.core.model import ReadType
 from etl.sources import schema
 from tests.completeness import manifest
-from tests.oracle import opened
-from tests.workplace import Workplace, differences, error_line, migrate, shard_files
+from tests.reads import Reads
+from tests.workplace import Workplace, differences, migrate
 
 SAMPLED = schema.SAMPLED_ROWS
 VARIANT = ReadType.VARIANT
@@ -102,6 +100,18 @@ def test_text_of_a_utf16_source_is_a_variant_from_the_start(workplace: Workplace
     assert widened(manifest(environ)) == set()
 
 
+def test_bad_text_in_many_columns_takes_few_reads(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{number}" for number in range(60)]
+    cells = ["CAST(x'ff' AS TEXT)" if number % 3 else "'пять'" for number in range(60)]
+    workplace.script(f"CREATE TABLE clients (k TEXT, {' TEXT, '.join(names)} TEXT)")
+    workplace.script(f"INSERT INTO clients VALUES ('a', {', '.join(cells)})")
+    reads = Reads(monkeypatch)
+    assert migrate(workplace.environ()) == 0
+    assert differences(workplace.environ()) == []
+    assert widened(manifest(workplace.environ())) == {name for name in names if int(name[1:]) % 3}
+    assert len(reads.queries) <= 2
+
+
 def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 1)
     fill(workplace, "INTEGER", ["1"], "2")
@@ -112,60 +122,3 @@ def test_a_column_once_widened_stays_so(workplace: Workplace, monkeypatch: pytes
     assert len(windows) > 9
     assert windows["widened"].list.contains("c").to_list() == [last >= 500 for last in windows["last_rowid"]]
     assert differences(environ) == []
-
-
-def test_each_result_column_belongs_to_its_column() -> None:
-    read_types = ReadTypes((ReadType.TEXT, VARIANT, ReadType.REAL))
-    assert [read_types.position_of(number) for number in range(-1, 9)] == [None, None, 0, 1, 1, 1, 1, 2, None, None]
-    assert read_types.width == 7
-    assert read_types.widened(0).width == 10
-    assert read_types.frame_columns(1) == ("c1_tag", "c1_integer", "c1_real", "c1_bytes")
-
-
-def wide(place: Workplace, columns: int, *rows: str) -> list[str]:
-    """A table of that many columns besides its key; a row's cell is the same in all of them."""
-    names = [f"c{number}" for number in range(columns)]
-    place.script(f"CREATE TABLE clients (k, {', '.join(names)})")
-    for key, cell in enumerate(rows):
-        place.script(f"INSERT INTO clients VALUES ('{key}', {', '.join([cell] * columns)})")
-    return names
-
-
-@pytest.mark.parametrize("rows", [("1", "'text'"), ("0.5",)], ids=["mixed cells", "reals of no declared type"])
-def test_a_table_too_wide_for_its_cells_is_refused_in_one_line(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str], rows: Sequence[str]
-) -> None:
-    wide(workplace, 600, *rows)
-    assert migrate(workplace.environ()) == 1
-    message = error_line(capfd.readouterr().err)
-    assert all(word in message for word in ("SOURCE_DB=", "TABLE_NAME=clients", "2402", "2000", "columns"))
-
-
-def test_a_table_just_narrow_enough_for_its_mixed_cells_arrives(workplace: Workplace) -> None:
-    wide(workplace, 499, "1", "'text'", "x'00'", "0.5", "NULL")  # 1 + 1 + 4 × 499 result columns
-    assert migrate(workplace.environ()) == 0
-    assert differences(workplace.environ()) == []
-
-
-def test_a_table_too_wide_for_its_rowid_as_well_is_refused(
-    workplace: Workplace, capfd: pytest.CaptureFixture[str]
-) -> None:
-    wide(workplace, 1999, "1", "NULL", "2", "-3", "4")
-    assert migrate(workplace.environ()) == 1
-    assert "2001" in error_line(capfd.readouterr().err)
-
-
-def test_a_table_as_wide_as_a_read_allows_arrives(workplace: Workplace) -> None:
-    names = wide(workplace, 1998, "1", "NULL", "2", "-3", "4")
-    assert migrate(workplace.environ()) == 0
-    quarters = [", ".join(["k", *names[start::4]]) for start in range(4)]
-    for cells in quarters:
-        query = f"SELECT {cells} FROM clients ORDER BY k"
-        with closing(sqlite3.connect(workplace.source)) as source:
-            expected = source.execute("SELECT rowid, " + query.removeprefix("SELECT ")).fetchall()
-        found = []
-        for path in shard_files(workplace.environ()):
-            with closing(opened(path)) as shard:
-                shard.text_factory = str
-                found += shard.execute("SELECT rowid, " + query.removeprefix("SELECT ")).fetchall()
-        assert sorted(found) == sorted(expected)

@@ -91,7 +91,7 @@ def test_rows_of_megabytes_stay_within_the_memory_budget(workplace: Workplace, h
 
 # Tables (columns beside the key, and each row's cells by its number) that a guess from a sample would get wrong.
 BLOCK = random.Random(7).randbytes(1_000)
-MIXED = 450
+MIXED, WIDE = 450, 1_999
 SHAPES: dict[str, tuple[int, int, Callable[[int], tuple[object, ...]]]] = {
     "light rows, then light and heavy by turns": (
         1,
@@ -108,6 +108,11 @@ SHAPES: dict[str, tuple[int, int, Callable[[int], tuple[object, ...]]]] = {
         12_000,
         lambda i: tuple(i * j if (i + j) % 2 else f"t{i}" for j in range(MIXED)),
     ),
+    "2,000 columns of mixed storage classes": (
+        WIDE,
+        1_200,
+        lambda i: tuple(i * j if (i + j) % 2 else f"t{i}" for j in range(WIDE)),
+    ),
     "rows of 5 to 50 MB": (1, 16, lambda i: (BLOCK * (5_000 + i * 7_919 % 45_000),)),
 }
 
@@ -123,7 +128,7 @@ def test_no_order_of_rows_takes_more_than_the_memory_budget(
             f"INSERT INTO clients VALUES ({', '.join('?' * (columns + 1))})",
             ((f"key {i}", *cells(i)) for i in range(1, rows + 1)),
         )
-    environ = workplace.environ(BATCH_SIZE=25_000, READERS=4)
+    environ = workplace.environ(BATCH_SIZE=6_000, READERS=6)
     peak_mb, code = measured(environ)
     assert code == 0
     assert peak_mb < MOST_MB

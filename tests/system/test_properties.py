@@ -3,9 +3,11 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from etl.runtime import limits
 from tests.tables import Table, append, build, tables
 from tests.workplace import Workplace, differences, migrate, shard_files, snapshot
 
@@ -18,6 +20,7 @@ from tests.workplace import Workplace, differences, migrate, shard_files, snapsh
     readers=st.integers(1, 3),
     writers=st.integers(1, 3),
     index_the_key=st.booleans(),
+    read_columns=st.sampled_from([10, limits.READ_COLUMNS]),
 )
 def test_any_table_arrives_cell_for_cell_however_often_it_is_run(
     *,
@@ -28,8 +31,10 @@ def test_any_table_arrives_cell_for_cell_however_often_it_is_run(
     readers: int,
     writers: int,
     index_the_key: bool,
+    read_columns: int,
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "READ_COLUMNS", read_columns)  # few: every table is read in column groups
         place = Workplace(Path(directory))
         build(table, place.source)
         note(table.ddl)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from etl.core import portability
-from etl.core.columns import ReadTypes
 from etl.core.errors import EtlError, Refused
-from etl.core.model import ReadType, RowidRange, ShardMap, Table
+from etl.core.model import RowidRange, ShardMap, Table
 from etl.migrate import disk_estimate, preflight
 from etl.migrate.disk_estimate import DiskEstimate
 from etl.migrate.plan import profile, sample, trial_load
@@ -26,7 +25,6 @@ from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
 from etl.sqlite import sql
-from etl.sqlite.connectorx import MAX_RESULT_COLUMNS
 
 _TRIAL_ROWS = 12_500
 """Rows of the trial load from each range of the sample."""
@@ -174,12 +172,6 @@ class _Draft:
         if settings.RESERVED_SHARD < settings.NUM_SHARDS:
             plan.warnings.append(
                 f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
-            )
-        width = ReadTypes(tuple(ReadType(each.read_type) for each in plan.columns)).width
-        if width > MAX_RESULT_COLUMNS:
-            raise Refused(
-                f"SOURCE_DB={settings.SOURCE_DB}, TABLE_NAME={table.name}: carrying every cell as it is takes {width} "
-                f"result columns, and SQLite gives {MAX_RESULT_COLUMNS}; split the table"
             )
         if self._disk is not None:
             plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, growth=self._disk.growth)

@@ -24,8 +24,8 @@ from etl.sqlite import stdlib
 _PROBES = 200
 _ROWS_PER_PROBE = 50
 _MAX_CELLS = 1_000_000
-_MAX_COLUMNS = 1_990
-"""If there are more columns, only the first are sampled: SQLite has at most 2,000 result columns."""
+_COLUMNS_AT_ONCE = 1_000
+"""A table has up to 2,000 columns, as many as a query has result columns; a sample's query has one more."""
 _COUNTED_BYTES = 256 << 20
 """In a file of up to this size, rows are counted, which takes less than a second; in a larger one, estimated."""
 _RANGES = 4
@@ -120,17 +120,20 @@ def _take(
     row_bytes: float,
     range_rows: int,
 ) -> Sample:
-    names = [column.name for column in table.columns][:_MAX_COLUMNS]
+    names = [column.name for column in reversed(table.columns)]  # the last first: see `ReadTypes.grouped`
     classes: dict[str, Counter[str]] = {name: Counter() for name in names}
     key, sampled = KeySample(), 0
     probes = ranges.cut_evenly(rowids, -(-rowids.span // _PROBES))  # of each range the first rows are read
     rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MAX_CELLS // (_PROBES * len(names))))
     for probe in probes:
-        for row in database.execute(sql.sample(table, names, probe, rows=rows_per_probe)):
-            key.add(row[0])
-            sampled += 1
-            for name, storage_class in zip(names, row[1:], strict=True):
-                classes[name][storage_class.decode()] += 1
+        for start in range(0, len(names), _COLUMNS_AT_ONCE):
+            some = names[start : start + _COLUMNS_AT_ONCE]
+            for row in database.execute(sql.sample(table, some, probe, rows=rows_per_probe)):
+                if not start:
+                    key.add(row[0])
+                    sampled += 1
+                for name, storage_class in zip(some, row[1:], strict=True):
+                    classes[name][storage_class.decode()] += 1
     file_bytes = _number(database, "PRAGMA page_count") * _number(database, "PRAGMA page_size")
     if file_bytes <= _COUNTED_BYTES:
         rows, rows_todo = (

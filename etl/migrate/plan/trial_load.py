@@ -15,6 +15,7 @@ from etl.core.model import Index, ReadTask, RowidRange, Table
 from etl.runtime import limits
 from etl.runtime.settings import Settings
 from etl.shards import ledger
+from etl.sources.chunker import partitions
 from etl.sources.reader import Source
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection
@@ -63,7 +64,8 @@ def run(settings: Settings, table: Table, windows: Sequence[RowidRange], indexes
         shards = [stack.enter_context(_empty(settings, table)) for _ in slots]
         for window in windows:
             with reading:
-                task = ReadTask((window,), ranges.cut_evenly(window, -(-window.span // settings.READERS)))
+                parts = partitions(read_types, settings.READERS)
+                task = ReadTask((window,), ranges.cut_evenly(window, -(-window.span // parts)))
                 result = source.read(task, read_types)
                 frame, read_types = result.frame, result.read_types
             with routing:
