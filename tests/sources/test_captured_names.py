@@ -87,7 +87,7 @@ def spoil(environ: dict[str, str], rowid: str, column: str) -> None:
 
 
 def test_the_aliases_in_our_sql_are_among_the_names() -> None:
-    assert {"t", "point", "bound", "edge", "before", "ends", "stretch", "first", "sentinel"} <= {*COLUMNS}
+    assert {"t", "point", "edge", "before", "ends", "stretch", "first", "sentinel"} <= {*COLUMNS}
 
 
 @pytest.mark.parametrize("name", ["main", "temp", "c0", "sentinel", *ALIASES])

@@ -126,10 +126,10 @@ def _take(
     probes = ranges.cut_evenly(rowids, -(-rowids.span // _PROBES))  # of each range the first rows are read
     rows_per_probe = max(1, min(_ROWS_PER_PROBE, _MAX_CELLS // (_PROBES * len(names))))
     for probe in probes:
-        for start in range(0, len(names), _COLUMNS_AT_ONCE):
-            some = names[start : start + _COLUMNS_AT_ONCE]
+        for offset in range(0, len(names), _COLUMNS_AT_ONCE):
+            some = names[offset : offset + _COLUMNS_AT_ONCE]
             for row in database.execute(sql.sample(table, some, probe, rows=rows_per_probe)):
-                if not start:
+                if not offset:
                     key.add(row[0])
                     sampled += 1
                 for name, storage_class in zip(some, row[1:], strict=True):
