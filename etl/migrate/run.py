@@ -15,7 +15,7 @@ from etl.migrate.commit_tracker import CommitTracker
 from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, reconciliation, shard_set, source_identity
+from etl.shards import checkpoint, compaction, reconciliation, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.ddl_check import IndexedColumns, rehearse
 from etl.shards.shard_set import ConfiguredShardSet
@@ -71,6 +71,8 @@ class Migration:
         while found.backlog.partial:
             self._discard_partial(shards, found)
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
+        if compaction.is_due(found, shards.manifest.height):
+            compaction.compact(shards.shards, shards.manifest, self._each)
         if not shards.manifest.is_sound(found.done) or shards.manifest.is_of_an_older_version:
             reconciliation.complete(shards.manifest, shards.map, shards.shards, found, self._each)
         unproved = self._unproved(found)
@@ -105,16 +107,10 @@ class Migration:
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""
-        partial = set(found.backlog.partial)
-        log.event("partial", windows=len(partial), reason="only some shards have them; they are loaded again")
-        self._each(
-            lambda pair: pair[0].discard(pair[1]),
-            [
-                (shard, windows)
-                for shard, lines in zip(shards.shards, found.lines, strict=True)
-                if (windows := [line.window for line in lines if line.window in partial])
-            ],
-        )
+        windows = len(found.backlog.partial)
+        log.event("partial", windows=windows, reason="only some shards have them; they are loaded again")
+        pairs = zip(shards.shards, found.partial, strict=True)
+        self._each(lambda pair: pair[0].discard(pair[1]), [pair for pair in pairs if pair[1]])
 
     def _unproved(self, found: Checkpoint) -> tuple[int, ...]:
         path = status_file.verification_path(self._settings.SHARD_DIR, self._settings.TABLE_NAME)
@@ -128,6 +124,8 @@ class Migration:
         with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
             self._load(table, shards, found, bar)
             shards.manifest.compact()
+            if found.backlog.lost and not self._stop.is_set():
+                compaction.compact(shards.shards, shards.manifest, self._each)
             rows, loaded = self._progress.rows, time.perf_counter()
             self._progress.seconds["load"] = loaded - start
             if self._stop.is_set():
