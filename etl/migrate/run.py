@@ -71,10 +71,10 @@ class Migration:
         while found.backlog.partial:
             self._discard_partial(shards, found)
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
-        if compaction.is_due(found, shards.manifest.height):
-            compaction.compact(shards.shards, shards.manifest, self._each)
         if not shards.manifest.is_sound(found.done) or shards.manifest.is_of_an_older_version:
             reconciliation.complete(shards.manifest, shards.map, shards.shards, found, self._each)
+        if compaction.is_due(found, shards.manifest.height):
+            compaction.compact(shards.shards, shards.manifest, self._each)
         unproved = self._unproved(found)
         if found.is_complete:
             self._log_totals(shards, found.rows)

@@ -15,7 +15,7 @@ from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
 
 MOST_LINES = 8_000
-"""A run that finds more lines in a ledger, or in the manifest, joins them …"""
+"""A run that finds more lines in a ledger joins them …"""
 JOINED_LINES = 4_000
 """… to about this many, of similar size, so that joining is due again only after thousands of runs …"""
 NEWEST_LINES = 100
@@ -23,11 +23,11 @@ NEWEST_LINES = 100
 
 
 def is_due(found: Checkpoint, manifest_lines: int) -> bool:
-    """Whether there are too many lines, or a run was killed while it joined them, or a lost shard has finer ones."""
+    """Whether there are too many lines, or some have been joined and others have not."""
     lines = [each.lines for each in found.found if each]
     if not found.done or found.backlog.partial or found.backlog.lost or len(lines) < len(found.found):
         return False
-    return max(*lines, manifest_lines) > MOST_LINES or len(set(lines)) > 1
+    return max(lines) > MOST_LINES or len({*lines, manifest_lines}) > 1
 
 
 def compact(shards: Sequence[Shard], manifest: Manifest, each: Each) -> None:

@@ -99,7 +99,10 @@ class Shard:
         if not self._has_pages():
             connection.pragma("encoding", f"'{self.table.encoding}'")  # both are fixed from the first write on
             connection.pragma("page_size", limits.page_bytes(self._identity.num_shards))
-        if not ledger.serves(connection):
+        if ledger.serves(connection):
+            connection.pragma("busy_timeout", limits.SERVING_BUSY_TIMEOUT_MS)
+            connection.pragma("journal_size_limit", limits.WAL_BYTES)
+        else:
             connection.pragma("journal_mode", "TRUNCATE")
         return connection
 
