@@ -81,7 +81,7 @@ class Migration:
             return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved)
         self._log_plan(table, rowids, found)
         for warning in portability.warnings(table, indexed, shards.indexes):
-            log.event("versions", "WARNING", warning=warning)
+            log.event("versions", "INFO" if found.done else "WARNING", warning=warning)
         rows, seconds, is_complete = self._load_and_finish(table, shards, found)
         if not is_complete:
             return Outcome(rows, seconds, is_complete=False)
@@ -170,6 +170,7 @@ class Migration:
             run_id=self._run_id,
             writers=settings.WRITERS,
             indexed=keeps_indexes,
+            max_rate=settings.MAX_RATE,
             stop=self._stop,
         )
         seconds = round(time.perf_counter() - start, 2)
@@ -186,12 +187,13 @@ class Migration:
             return [future.result() for future in futures]
 
     def _log_plan(self, table: Table, rowids: RowidRange | None, found: Checkpoint) -> None:
+        level = "INFO" if found.done else "WARNING"  # said once: cron would mail it after each run
         if table.triggers:
-            log.event("triggers", "WARNING", not_carried=", ".join(table.triggers))
+            log.event("triggers", level, not_carried=", ".join(table.triggers))
         if self._settings.RESERVED_SHARD < self._settings.NUM_SHARDS:
             log.event(
                 "reserved",
-                "WARNING",
+                level,
                 shard=self._settings.RESERVED_SHARD,
                 shared="rows without a key are in a hash shard",
             )

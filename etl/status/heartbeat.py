@@ -69,7 +69,7 @@ class Heartbeat:
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
-        if exit_code == 0:
+        if exit_code == 0 and outcome != "stopped":
             self._progress.phase = DONE
             self._last_success_at = log.now().isoformat()
         status = replace(
