@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(?:\d+[smhd])+")
+_DURATION = re.compile(r"(?:[0-9]{1,9}[smhd])+")
 
 
 def duration_s(text: str) -> int:

@@ -74,7 +74,6 @@ HOOKS = {
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_hook_that_fails_is_a_warning(
-    workplace: Workplace,
     environ: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -94,9 +93,8 @@ def test_a_hook_that_fails_is_a_warning(
 
 
 def test_a_hook_runs_without_a_shell_and_a_large_outcome_does_not_hang_it(
-    workplace: Workplace, environ: dict[str, str], capfd: pytest.CaptureFixture[str]
+    environ: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     environ["ON_SUCCESS"] = "echo '$HOME' *; true"  # echo reads nothing
     assert migrate(environ) == 0
     assert "$HOME *; true\n" in capfd.readouterr().out
-    del workplace

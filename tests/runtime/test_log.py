@@ -186,4 +186,4 @@ def test_only_old_logs_of_this_program_are_deleted(
     migrated(workplace, LOG_RETENTION_DAYS=days)
     assert [(logs / name).exists() for name in ITS_OWN] == [stay, stay]
     assert all(path.exists() for path in (*foreign, link, directory, tmp_path / "kept.log"))
-    assert len(list(logs.glob("migration_2*.log"))) == 3 + stay, "and the log of this run"
+    assert len(list(logs.glob("migration_2*.log"))) == 4 + stay, "and the log of this run"

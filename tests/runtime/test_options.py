@@ -3,7 +3,6 @@
 import pytest
 import typer
 
-from etl.runtime import rate_limit
 from etl.runtime.options import duration_s
 from etl.runtime.rate_limit import RateLimit
 
@@ -28,8 +27,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
-        monkeypatch.setattr(rate_limit.time, "monotonic", lambda: self.now_s)
-        monkeypatch.setattr(rate_limit.time, "sleep", self.sleep)
+        monkeypatch.setattr("etl.runtime.rate_limit.time.monotonic", lambda: self.now_s)
+        monkeypatch.setattr("etl.runtime.rate_limit.time.sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
