@@ -200,6 +200,8 @@ def main(
     replace_closed_streams()
     if plan and (with_demo or rows is not None):
         raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
+    if (plan or with_demo) and (stop_after is not None or max_rate is not None):
+        raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:

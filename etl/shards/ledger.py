@@ -48,10 +48,11 @@ _SELECT_FIRST_RUN = f"SELECT min(w.run_id) FROM main.{WINDOWS_TABLE} AS w"
 _COUNT_LINES = f"SELECT count(*) FROM main.{WINDOWS_TABLE} AS w"
 EXTEND_LINE = f"""UPDATE main.{WINDOWS_TABLE} SET (last_rowid, rows, run_id, committed_at) = (
     SELECT max(w.last_rowid), sum(w.rows), min(w.run_id), max(w.committed_at)
-    FROM main.{WINDOWS_TABLE} AS w WHERE w.first_rowid BETWEEN ?1 AND ?2
+    FROM (SELECT * FROM main.{WINDOWS_TABLE} WHERE first_rowid >= ?1 ORDER BY first_rowid LIMIT ?2) AS w
 ) WHERE first_rowid = ?1"""
-DELETE_EXTENDED = f"DELETE FROM main.{WINDOWS_TABLE} WHERE first_rowid > ?1 AND first_rowid <= ?2"
-"""These two join the lines from the first rowid ?1 to the last rowid ?2."""
+"""Makes the line at ?1 the sum of ?2 lines. A LIMIT, because SQLite ignores the upper bound of a range where it thinks
+that the table is small, and its statistics may be old."""
+DELETE_LINE = f"DELETE FROM main.{WINDOWS_TABLE} WHERE first_rowid = ?"
 _SELECT_COVERAGE = f"""SELECT min(i.first_rowid), max(i.last_rowid), sum(i.rows) FROM (
     SELECT s.*, sum(s.starts) OVER (ORDER BY s.first_rowid) AS island FROM (
         SELECT w.*, w.first_rowid IS NOT lag(w.last_rowid) OVER (ORDER BY w.first_rowid) + 1 AS starts

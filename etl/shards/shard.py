@@ -141,15 +141,18 @@ class Shard:
         with self.connect(cache_kib=limits.cache_kib(1)) as connection:
             lines = ledger_arrays.read(connection)
             at = ledger_arrays.window_of(windows.first, windows.last, lines.first)
-            several = np.bincount(at[at >= 0], minlength=len(windows.first)) > 1
-            several &= lines.rows_between(windows.first, windows.last) >= 0
+            count = np.bincount(at[at >= 0], minlength=len(windows.first))
+            several = (count > 1) & (lines.rows_between(windows.first, windows.last) >= 0)
             if not several.any():
                 return 0
+            joined = lines.first[several[at] & (at >= 0)]
+            starts = windows.first[several]
             before = ledger.coverage(connection)
             self.begin(connection)
-            ends = pa.record_batch([windows.first[several], windows.last[several]], names=["first", "last"])
-            for statement in (ledger.EXTEND_LINE, ledger.DELETE_EXTENDED):
-                connection.executemany(statement, ends)
+            groups = pa.record_batch([starts, count[several]], names=["first_rowid", "lines"])
+            connection.executemany(ledger.EXTEND_LINE, groups)
+            others = pa.record_batch([np.setdiff1d(joined, starts)], names=["first_rowid"])
+            connection.executemany(ledger.DELETE_LINE, others)
             if ledger.coverage(connection) != before:
                 raise EtlError(
                     f"{self.path}: expected the same rowids and rows in joined lines of the ledger, found others; they "

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from etl.core import ranges
 from etl.core.model import RowidRange
+from etl.shards import manifest_schema
 from etl.shards.ledger_arrays import Ledger
 from etl.status.command import rebuild_manifest
 from tests.completeness import faults_of, ledger, manifest
@@ -135,6 +136,55 @@ def test_a_joined_line_has_the_first_run_and_the_last_commit(workplace: Workplac
         assert (parts[0][0], parts[-1][1]) == (first, last)
         assert (rows, run_id) == (sum(line[2] for line in parts), min(line[3] for line in parts))
         assert committed_at == max(line[4] for line in parts)
+
+
+WINDOWS = 10_000
+
+
+def split_into_windows(environ: dict[str, str]) -> None:
+    """Makes a window of each row, as thousands of small runs would have; the manifest has 60 files."""
+    first = range(1, WINDOWS + 1)
+    shares: dict[int, set[int]] = {}
+    for number, path in enumerate(shard_files(environ)):
+        with closing(sqlite3.connect(path)) as database, database:
+            shares[number] = {rowid for (rowid,) in database.execute("SELECT rowid FROM clients")}
+            database.execute("DELETE FROM _etl_windows")
+            database.executemany(
+                "INSERT INTO _etl_windows VALUES (?1, ?1, ?2, ?3, '2026-01-01T00:00:00.000001+00:00')",
+                ((rowid, rowid in shares[number], f"20260101T000000.{rowid:06d}Z-7") for rowid in first),
+            )
+    directory = Path(environ["SHARD_DIR"], "manifest")
+    (path,) = directory.iterdir()
+    like = pl.read_parquet(path).head(1)
+    path.unlink()
+    lines = like.select(pl.all().repeat_by(WINDOWS).explode()).with_columns(
+        run_id=pl.Series([f"20260101T000000.{rowid:06d}Z-7" for rowid in first]),
+        first_rowid=pl.Series(first, dtype=pl.Int64),
+        last_rowid=pl.Series(first, dtype=pl.Int64),
+        rows=pl.lit(1, pl.Int64),
+        rows_by_shard=pl.Series(
+            [[{"shard": shard, "rows": int(rowid in share)} for shard, share in shares.items()] for rowid in first]
+        ),
+    )
+    for number, part in enumerate(manifest_schema.with_checks(lines).iter_slices(WINDOWS // 60)):
+        part.write_parquet(directory / f"20260101T000000.{number:06d}Z-7.parquet")
+
+
+def test_years_of_small_runs_leave_few_lines_and_few_files(workplace: Workplace, verify: Verifier) -> None:
+    environ = workplace.environ()
+    workplace.populate(WINDOWS)
+    assert migrate(environ) == 0
+    split_into_windows(environ)
+    assert {len(ledger(path)) for path in shard_files(environ)} == {WINDOWS}
+    assert migrate(environ) == 0
+    lines = ledger(shard_files(environ)[0])
+    assert 1_000 < len(lines) < 5_000
+    assert sorted(lines)[-100:] == [(rowid, rowid) for rowid in range(WINDOWS - 99, WINDOWS + 1)]
+    assert len(list((workplace.shards / "manifest").iterdir())) == 1
+    assert faults_of(environ) == []
+    assert verify(environ)["outcome"] == "equal"
+    assert migrate(environ) == 0
+    assert len(log_events(workplace, "joined")) == 1, "and not again"
 
 
 def test_a_lost_shard_gets_joined_windows_in_parts(
