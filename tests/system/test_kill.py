@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.completeness import faults_of
+from tests.completeness import faults_of, manifest
 from tests.faults import POINTS, struck
 from tests.workplace import Workplace, differences, migrate
 
@@ -117,3 +117,4 @@ def test_a_run_killed_while_it_joins_old_lines_is_made_whole_by_the_next(
     assert all("its ledger lists other windows" in difference for difference in differences(environ))
     workplace.populate(NEW_ROWS, first=ROWS + 1, seed=2)
     assert_made_whole(environ, capsys)
+    assert manifest(environ)["bytes"].null_count() == 0, "bytes are only in the manifest"
