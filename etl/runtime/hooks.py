@@ -67,7 +67,7 @@ def _run(command: list[str], text: str) -> str:
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - the operator's own command, without a shell
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "a zero byte in it"
+        reason = error.strerror if isinstance(error, OSError) else "not a command line"
         return f"the hook cannot be started ({reason})"
     try:
         process.communicate(text.encode("utf-8", "surrogateescape"), timeout=TIMEOUT_S)

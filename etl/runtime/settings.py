@@ -44,8 +44,8 @@ def _path_unless_empty(text: object) -> object:
 
 
 def _command_line(text: object) -> object:
-    if isinstance(text, str):
-        shlex.split(text)  # raises ValueError where a quotation mark is not closed
+    if isinstance(text, str) and text and not shlex.split(text):  # raises where a quotation mark is not closed
+        raise ValueError("no command")
     return text or None
 
 

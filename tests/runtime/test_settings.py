@@ -66,7 +66,7 @@ REFUSED = [
     *(("ENGINE", text) for text in ("ray", "LOCAL", "", "local ")),
     *(("METRICS_FILE", text) for text in (" ",)),
     *((name, text) for name in ("MAX_RATE", "LOG_RETENTION_DAYS") for text in ("0", "-1", "1.5", "many")),
-    *((name, text) for name in ("ON_SUCCESS", "ON_FAILURE") for text in ("mail 'ops", 'mail "ops')),
+    *((name, text) for name in ("ON_SUCCESS", "ON_FAILURE") for text in ("mail 'ops", 'mail "ops', " ")),
     *((name, text) for name in ("SOURCE_DB", "SHARD_DIR", "LOG_DIR") for text in ("", " ")),
     *(("TABLE_NAME", text) for text in ("",)),
     *(("SHARD_KEY", text) for text in ("",)),
