@@ -28,7 +28,7 @@ import psutil
 import pytest
 
 from etl.migrate import command as migrate
-from etl.shards import ledger
+from etl.shards import compaction, ledger
 from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
 from etl.shards.transaction import Transaction
@@ -88,6 +88,8 @@ POINTS = {
     "among the compacted parts": Point(Path, "unlink", caller="compact"),
     "between the repaired manifest and the old one": Point(Manifest, "_write", caller="_supersede", after=True),
     "among the repaired parts": Point(Path, "unlink", caller="_supersede"),
+    "before joined lines are committed": Point(Connection, "execute", says="COMMIT", caller="join"),
+    "between two shards' joins": Point(Shard, "join", after=True),
     "before an index": Point(Connection, "execute", says="CREATE INDEX"),
     "between two indexes of a shard": Point(Connection, "execute", says="CREATE INDEX", after=True),
     "before a small shard's indexes are committed": Point(Connection, "execute", says="COMMIT", caller="finish"),
@@ -228,8 +230,10 @@ def is_stopped(process: Process) -> bool:
 
 
 def main(name: str, n: str, effect: str) -> int:
-    point = POINTS[name]
+    point = POINTS[name.removesuffix(", joined")]
+    most_lines = 10 if "join" in name else compaction.MOST_LINES
     with (
+        patch.multiple("etl.shards.compaction", MOST_LINES=most_lines, JOINED_LINES=4, NEWEST_LINES=2),
         patch.multiple(
             "etl.runtime.limits", READ_TASK_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
         ),

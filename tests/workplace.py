@@ -94,7 +94,7 @@ class Workplace:
         empty = self.root / "empty"
         empty.mkdir(exist_ok=True)
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "etl.migrate"],
+            [*prefix, sys.executable, "-m", "etl.migrate", "-v"],
             cwd=empty,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
             stdout=subprocess.PIPE,

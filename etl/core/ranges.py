@@ -26,6 +26,17 @@ def union(ranges: Iterable[RowidRange]) -> Coverage:
     return tuple(merged)
 
 
+def overlapping_merged(ranges: Iterable[RowidRange]) -> tuple[RowidRange, ...]:
+    """The ranges, those that overlap merged; adjacent ones stay apart. Ascending."""
+    merged: list[RowidRange] = []
+    for piece in sorted(ranges):
+        if merged and piece.first_rowid <= merged[-1].last_rowid:
+            merged[-1] = RowidRange(merged[-1].first_rowid, max(merged[-1].last_rowid, piece.last_rowid))
+        else:
+            merged.append(piece)
+    return tuple(merged)
+
+
 def subtract(whole: Coverage, holes: Coverage) -> Coverage:
     """The rowids of `whole` that are in none of `holes`."""
     rest: list[RowidRange] = []

@@ -14,6 +14,7 @@ from etl.engines.memory_gate import MemoryGate
 from etl.engines.reader import WindowRead
 from etl.engines.writer import Committed, Routed, Writer
 from etl.runtime import limits
+from etl.runtime.rate_limit import RateLimit
 from etl.shards.shard import Shard
 from etl.shards.transaction import Transaction
 from etl.sources.chunker import Chunker
@@ -48,12 +49,13 @@ def load(
     run_id: str,
     writers: int,
     indexed: bool,
+    max_rate: int | None,
     stop: threading.Event,
 ) -> None:
     """Loads every window of the chunker, or, once `stop` is set, only those that were begun.
 
-    `indexed` says that the shards' indexes are kept up meanwhile. Raises the first error of any thread after all have
-    ended; what was not committed is then rolled back.
+    `indexed` says that the shards' indexes are kept up meanwhile. At most `max_rate` rows a second are read. Raises the
+    first error of any thread after all have ended; what was not committed is then rolled back.
     """
     events: SimpleQueue[WindowRead | Committed | None] = SimpleQueue()
     errors: SimpleQueue[BaseException] = SimpleQueue()
@@ -61,10 +63,16 @@ def load(
     gate = MemoryGate(writers=count)
     all_writers = _writers(shards, run_id=run_id, count=count, indexed=indexed, report=events.put, taken=gate.taken)
 
+    limit = RateLimit(max_rate)
+
+    def goes_on() -> bool:
+        return errors.empty() and not stop.is_set()
+
     def send(routed: Routed) -> bool:
         for writer in all_writers:
             _put(writer, routed)
-        return errors.empty() and not stop.is_set()
+        limit.wait(routed.rows.cells.num_rows, goes_on)
+        return goes_on()
 
     def read() -> None:
         try:

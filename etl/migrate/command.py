@@ -20,7 +20,7 @@ from etl.migrate.outcome import Outcome
 from etl.migrate.plan import plan as plans
 from etl.migrate.plan import render
 from etl.migrate.run import Migration
-from etl.runtime import files
+from etl.runtime import files, hooks
 from etl.runtime.console import (
     Version,
     errors_as_lines,
@@ -29,6 +29,7 @@ from etl.runtime.console import (
     replace_closed_streams,
     tolerate_closed,
 )
+from etl.runtime.options import MaxRate, StopAfter, Verbose, speaks
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -42,15 +43,29 @@ _ENV_FILE = Path(".env")
 
 
 @errors_as_lines
-def run(environ: Mapping[str, str], env_file: Path | None = None, *, force: bool = False) -> int:
+def run(
+    environ: Mapping[str, str],
+    env_file: Path | None = None,
+    *,
+    force: bool = False,
+    speaks: bool = True,
+    stop_after_s: float | None = None,
+    max_rate: int | None = None,
+) -> int:
     """One migration with the settings of `environ` over `env_file`; the exit code.
 
-    With `force` it goes on although the disk seems too small, or the source seems to be another one than before.
+    With `force` it goes on although the disk seems too small, or the source seems to be another one than before. Unless
+    it `speaks`, it prints nothing but warnings and errors. `max_rate` goes before MAX_RATE.
     """
-    with private_files(), Interrupt() as interrupt:
-        outcome, status = _migrate(load(environ, env_file), interrupt, force=force)
+    settings = load(environ, env_file)
+    if max_rate is not None:
+        settings = settings.model_copy(update={"MAX_RATE": max_rate})
+    with hooks.reported(settings) as report, private_files(), Interrupt(stop_after_s) as interrupt:
+        outcome, status = _migrate(settings, interrupt, force=force, speaks=speaks)
         summary.show(status)
-        return _show_outcome(outcome, interrupt)
+        report.exit_code, report.message = _show_outcome(outcome, interrupt, speaks=speaks)
+        report.rows, report.seconds, report.complete = outcome.rows, outcome.seconds, outcome.is_complete
+    return report.exit_code
 
 
 @errors_as_lines
@@ -81,17 +96,19 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         outcome, status = _migrate(settings, interrupt)
         with tolerate_closed(sys.stdout):
             Console().print(_table(status))
-        return _show_outcome(outcome, interrupt)
+        return _show_outcome(outcome, interrupt)[0]
 
 
-def _migrate(settings: Settings, interrupt: Interrupt, *, force: bool = False) -> tuple[Outcome, RunStatus]:
+def _migrate(
+    settings: Settings, interrupt: Interrupt, *, force: bool = False, speaks: bool = True
+) -> tuple[Outcome, RunStatus]:
     """Runs in a session of its own, with a heartbeat."""
     files.check(settings, *files.OF_A_RUN)
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: cannot be created ({error.strerror}); choose another") from None
-    with session(settings) as current:
+    with session(settings, speaks=speaks) as current:
         progress = Progress()
         heartbeat = Heartbeat(settings, progress, run_id=current.run_id, started=current.started)
 
@@ -119,8 +136,8 @@ def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
     return 0 if outcome.is_complete else interrupt.exit_code
 
 
-def _show_outcome(outcome: Outcome, interrupt: Interrupt) -> int:
-    """Prints the last lines of a run; its exit code."""
+def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True) -> tuple[int, str]:
+    """Prints the last lines of a run, of a complete one only if it `speaks`; its exit code and the first line."""
     rate = outcome.rows / max(outcome.seconds, 1e-9)
     done = f"{counted(outcome.rows, 'row')} in {outcome.seconds:.1f} s ({rate:,.0f} rows/s)"
     if outcome.nothing_new and outcome.last_rowid is None:
@@ -130,11 +147,13 @@ def _show_outcome(outcome: Outcome, interrupt: Interrupt) -> int:
     elif outcome.is_complete:
         text = f"done: {done}"
     else:
-        text = f"stopped by {interrupt.name}: {done}; run again to resume"
-    print_result(text)
+        left = "" if interrupt.exit_code else "the load is not complete; "
+        text = f"stopped by {interrupt.name}: {done}; {left}run again to resume"
+    if speaks or not outcome.is_complete:
+        print_result(text)
     for shard in outcome.unproved:
         print_result(f"shard {shard} was loaded later than the others; run python -m etl.verify to check that they fit")
-    return _exit_code(outcome, interrupt)
+    return _exit_code(outcome, interrupt), text
 
 
 def _table(status: RunStatus) -> RichTable:
@@ -164,11 +183,15 @@ def main(
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what a run would do, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as one JSON object.")] = False,
+    stop_after: StopAfter = None,
+    max_rate: MaxRate = None,
+    verbose: Verbose = False,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Move one table of an SQLite file into shard files, or add its new rows to them.
 
-    Settings come from the environment, over the file .env here, over their defaults; the README lists them.
+    Settings come from the environment, over the file .env here, over their defaults; the README lists them. Without a
+    terminal, as in cron, a run that succeeds prints nothing.
 
     Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 129/130/143 stopped by a signal.
 
@@ -177,6 +200,8 @@ def main(
     replace_closed_streams()
     if plan and (with_demo or rows is not None):
         raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
+    if (plan or with_demo) and (stop_after is not None or max_rate is not None):
+        raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:
@@ -185,4 +210,13 @@ def main(
         raise typer.BadParameter("a number of rows needs --demo")
     if with_demo:
         raise typer.Exit(run_demo(demo.ROWS if rows is None else rows))
-    raise typer.Exit(run(os.environ, _ENV_FILE, force=force))
+    raise typer.Exit(
+        run(
+            os.environ,
+            _ENV_FILE,
+            force=force,
+            speaks=speaks(verbose=verbose),
+            stop_after_s=stop_after,
+            max_rate=max_rate,
+        )
+    )

@@ -15,7 +15,7 @@ from etl.migrate.commit_tracker import CommitTracker
 from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, ledger_arrays, reconciliation, shard_set, source_identity
+from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.comparison import Comparison
 from etl.shards.ddl_check import IndexedColumns, rehearse
@@ -83,13 +83,15 @@ class Migration:
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
         if not shards.manifest.is_sound(found.done) or shards.manifest.is_of_an_older_version:
             reconciliation.complete(shards.manifest, shards.map, shards.shards, found, self._each)
+        if compaction.is_due(found, shards.manifest.height):
+            compaction.compact(shards.shards, shards.manifest, self._each)
         unproved = self._unproved(found)
         if found.is_complete:
             self._log_totals(shards, found.rows)
             return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved)
         self._log_plan(table, rowids, found)
         for warning in portability.warnings(table, indexed, shards.indexes):
-            log.event("versions", "WARNING", warning=warning)
+            log.event("versions", "INFO" if found.done else "WARNING", warning=warning)
         try:
             rows, seconds, is_complete = self._load_and_finish(table, shards, found)
         except StaleRows as stale:
@@ -119,16 +121,10 @@ class Migration:
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""
-        partial = set(found.backlog.partial)
-        log.event("partial", windows=len(partial), reason="only some shards have them; they are loaded again")
-        self._each(
-            lambda pair: pair[0].discard(pair[1]),
-            [
-                (shard, windows)
-                for shard, lines in zip(shards.shards, found.lines, strict=True)
-                if (windows := [line.window for line in lines if line.window in partial])
-            ],
-        )
+        windows = len(found.backlog.partial)
+        log.event("partial", windows=windows, reason="only some shards have them; they are loaded again")
+        pairs = zip(shards.shards, found.partial, strict=True)
+        self._each(lambda pair: pair[0].discard(pair[1]), [pair for pair in pairs if pair[1]])
 
     def _unproved(self, found: Checkpoint) -> tuple[int, ...]:
         path = status_file.verification_path(self._settings.SHARD_DIR, self._settings.TABLE_NAME)
@@ -152,6 +148,8 @@ class Migration:
         with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
             self._load(table, shards, found, bar)
             shards.manifest.compact()
+            if found.backlog.lost and not self._stop.is_set():
+                compaction.compact(shards.shards, shards.manifest, self._each)
             rows, loaded = self._progress.rows, time.perf_counter()
             self._progress.seconds["load"] = loaded - start
             if self._stop.is_set():
@@ -197,6 +195,7 @@ class Migration:
             run_id=self._run_id,
             writers=settings.WRITERS,
             indexed=keeps_indexes,
+            max_rate=settings.MAX_RATE,
             stop=self._stop,
         )
         seconds = round(time.perf_counter() - start, 2)
@@ -213,12 +212,13 @@ class Migration:
             return [future.result() for future in futures]
 
     def _log_plan(self, table: Table, rowids: RowidRange | None, found: Checkpoint) -> None:
+        level = "INFO" if found.done else "WARNING"  # said once: cron would mail it after each run
         if table.triggers:
-            log.event("triggers", "WARNING", not_carried=", ".join(table.triggers))
+            log.event("triggers", level, not_carried=", ".join(table.triggers))
         if self._settings.RESERVED_SHARD < self._settings.NUM_SHARDS:
             log.event(
                 "reserved",
-                "WARNING",
+                level,
                 shard=self._settings.RESERVED_SHARD,
                 shared="rows without a key are in a hash shard",
             )

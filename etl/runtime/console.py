@@ -39,6 +39,11 @@ def print_errors(*lines: str) -> None:
             print(f"error: {line}", file=sys.stderr)
 
 
+def print_warning(line: str) -> None:
+    with tolerate_closed(sys.stderr):
+        print(f"warning: {line}", file=sys.stderr)
+
+
 def print_result(text: str) -> None:
     with tolerate_closed(sys.stdout):
         print(text)

@@ -70,6 +70,12 @@ Measured on a million rows with three indexes, keeping the indexes against build
 5 % growth, 2.2 s against 2.2 s at 10 %, 3.3 s against 2.8 s at 20 %, 7.0 s against 4.0 s at 40 %.
 """
 
+SERVING_BUSY_TIMEOUT_MS = 60_000
+"""Readers of a finished shard keep no writer waiting, but another program's checkpoint does while it waits for them."""
+
+WAL_BYTES = 64 << 20
+"""A -wal that has grown while a reader held a transaction shrinks to this size after its checkpoint."""
+
 LARGE_PAGE_BYTES = 16_384
 SMALL_PAGE_BYTES = 4_096
 FEW_SHARDS = 64

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ _CONSOLE_EVENTS = {  # and every warning
     "repaired",
 }
 
+_FILE_NAME = re.compile(r"(?:migration|verify)_\d{8}T\d{6}\.\d{6}Z\.log")
+
 logger.disable("etl")  # without an open log, as in --plan or a notebook, events are dropped
 
 
@@ -41,8 +45,11 @@ def now() -> datetime:
 
 
 @contextmanager
-def to_file(log_dir: Path, started: datetime, *, name: str = "migration") -> Iterator[Path]:
-    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; yields the path."""
+def to_file(log_dir: Path, started: datetime, *, name: str = "migration", speaks: bool = True) -> Iterator[Path]:
+    """Sends events to `log_dir/logs/<name>_<start>.log` and the console while the block runs; yields the path.
+
+    The console gets only warnings unless it `speaks`.
+    """
     path = log_dir / "logs" / f"{name}_{started:%Y%m%dT%H%M%S.%fZ}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +61,8 @@ def to_file(log_dir: Path, started: datetime, *, name: str = "migration") -> Ite
     logger.remove()
     logger.enable("etl")
     sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
-    sinks.append(logger.add(_write_console, level="INFO", format="{message}", catch=False))
+    level = "INFO" if speaks else "WARNING"
+    sinks.append(logger.add(_write_console, level=level, format="{message}", catch=False))
     try:
         yield path
     finally:
@@ -63,6 +71,18 @@ def to_file(log_dir: Path, started: datetime, *, name: str = "migration") -> Ite
         logger.disable("etl")
         with suppress(OSError):  # the write that found the disk full has reported it
             file.close()
+
+
+def prune(log_dir: Path, started: datetime, days: int | None) -> None:
+    """Deletes the logs to which nothing was written for so many days; a file or link of another name stays."""
+    if days is None:
+        return
+    for path in (log_dir / "logs").glob("*.log"):
+        with suppress(OSError):  # another run may delete it now; an old log is no reason to end a run
+            found = path.lstat()
+            is_old = found.st_mtime < started.timestamp() - days * 86_400
+            if is_old and stat.S_ISREG(found.st_mode) and _FILE_NAME.fullmatch(path.name):
+                path.unlink()
 
 
 def event(name: str, level: str = "INFO", **fields: Any) -> None:

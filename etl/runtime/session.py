@@ -29,8 +29,10 @@ class Session:
 
 
 @contextmanager
-def session(settings: Settings, *, log_name: str = "migration") -> Iterator[Session]:
-    """Runs the block with a lock on SHARD_DIR, which must exist, and a log.
+def session(settings: Settings, *, log_name: str = "migration", speaks: bool = True) -> Iterator[Session]:
+    """Runs the block with a lock on SHARD_DIR, which must exist, and a log; old logs are deleted.
+
+    The console gets only warnings unless it `speaks`.
 
     Every error of the block leaves as an EtlError; an unexpected one names the log that has its place. Raises
     AlreadyRunning if another command has the lock, Refused if the lock or the log cannot be written.
@@ -40,11 +42,15 @@ def session(settings: Settings, *, log_name: str = "migration") -> Iterator[Sess
     with (
         _temporary_files_in(settings.SHARD_DIR),
         lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
-        log.to_file(settings.LOG_DIR, started, name=log_name) as log_path,
+        log.to_file(settings.LOG_DIR, started, name=log_name, speaks=speaks) as log_path,
     ):
+        log.prune(settings.LOG_DIR, started, settings.LOG_RETENTION_DAYS)
         current = Session(f"{started:%Y%m%dT%H%M%S.%fZ}-{os.getpid()}", started)
         try:
-            log.event("start", run_id=current.run_id, log=str(log_path), settings=settings.model_dump(mode="json"))
+            effective = settings.model_dump(
+                mode="json", exclude={"ON_SUCCESS", "ON_FAILURE"}
+            )  # they may have a password
+            log.event("start", run_id=current.run_id, log=str(log_path), settings=effective)
             yield current
             log.event("end", exit_code=current.exit_code, **current.totals)
         except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line

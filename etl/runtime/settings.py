@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +41,12 @@ def _unset_if_empty(text: object) -> object:
 
 def _path_unless_empty(text: object) -> object:
     return None if text == "" else _filled(text)
+
+
+def _command_line(text: object) -> object:
+    if isinstance(text, str) and text and not shlex.split(text):  # raises where a quotation mark is not closed
+        raise ValueError("no command")
+    return text or None
 
 
 Name = Annotated[str, BeforeValidator(_name)]
@@ -104,6 +111,24 @@ class Settings(BaseSettings):
 
     METRICS_FILE: Annotated[Path | None, BeforeValidator(_path_unless_empty)] = _setting(
         None, "file for metrics in Prometheus text format, written during and after a run", "a path, or nothing"
+    )
+    MAX_RATE: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
+        None,
+        "rows a second that a run reads at most; `--max-rate` goes before it",
+        "a whole number from 1 up, or nothing",
+        ge=1,
+    )
+    LOG_RETENTION_DAYS: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
+        30,
+        "days after which a log of this program in LOG_DIR/logs is deleted; if empty, none is",
+        "a whole number from 1 up, or nothing",
+        ge=1,
+    )
+    ON_SUCCESS: Annotated[str | None, BeforeValidator(_command_line)] = _setting(
+        None, "command to start after a run with exit code 0; it gets the outcome as JSON", "a command line, or nothing"
+    )
+    ON_FAILURE: Annotated[str | None, BeforeValidator(_command_line)] = _setting(
+        None, "command to start after a run with exit code 1, 2 or above 4", "a command line, or nothing"
     )
 
     @classmethod

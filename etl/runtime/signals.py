@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP: the first stops after the windows in flight, the second ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first stops after the windows in flight, the second ends the process at once.
+
+The end of the time that `--stop-after` gives stops in the same way, but it is no failure.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,19 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """Handles the signals while its block runs; outside the main thread, where Python cannot, it does nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_after_s: float | None = None) -> None:
         self.stop = threading.Event()
-        """Set by the first signal."""
+        """Set by the first signal, or when the time is up."""
+        self._timer = None if stop_after_s is None else threading.Timer(stop_after_s, self.stop.set)
         self._signal: signal.Signals | None = None
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     @property
     def name(self) -> str:
-        """The signal that came, or an empty string."""
-        return self._signal.name if self._signal else ""
+        """What came first: a signal, the end of the time, or nothing."""
+        if self._signal:
+            return self._signal.name
+        return "--stop-after" if self.stop.is_set() else ""
 
     @property
     def exit_code(self) -> int:
@@ -36,9 +42,14 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread():
             handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as by nohup
             self._before = {number: signal.signal(number, self._handle) for number in handled}
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

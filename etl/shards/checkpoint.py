@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 from etl.core import ranges
 from etl.core.backlog import Backlog, left_to_load
 from etl.core.model import Index, LedgerLine, RowidRange
+from etl.shards import ledger
 from etl.shards.contents import ShardContents
-from etl.shards.ledger import FirstLine
+from etl.shards.ledger import FirstRun
 from etl.shards.shard import Shard
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ class Checkpoint:
     """None where a shard has no file yet."""
     lines: Sequence[Sequence[LedgerLine]]
     """Ledger lines of windows that some shards lack."""
+    partial: Sequence[Sequence[RowidRange]]
+    """The windows to discard before anything is loaded."""
     done: ranges.Coverage
     """The windows that every shard has."""
     backlog: Backlog
@@ -59,11 +62,10 @@ class Checkpoint:
     @property
     def rows_before(self) -> dict[RowidRange, dict[int, int]]:
         """The windows that lost shards lack: window → slot of another shard → rows that it has."""
-        rows: dict[RowidRange, dict[int, int]] = {window: {} for window in self.backlog.lost}
-        for slot, lines in enumerate(self.lines):
-            for line in lines:
-                if line.window in rows:
-                    rows[line.window][slot] = line.rows
+        rows: dict[RowidRange, dict[int, int]] = {}
+        for window, lacking in self.backlog.lost.items():
+            having = [slot for slot in range(len(self.lines)) if slot not in lacking]
+            rows[window] = {slot: sum(line.rows for line in ledger.within(window, self.lines[slot])) for slot in having}
         return rows
 
     @property
@@ -76,7 +78,7 @@ class Checkpoint:
         lost: dict[int, str | None] = dict.fromkeys(
             sorted({slot for slots in self.backlog.lost.values() for slot in slots})
         )
-        return later([each.first_line if each else None for each in self.found]) | lost
+        return later([each.first_run if each else None for each in self.found]) | lost
 
     @property
     def growth(self) -> float:
@@ -91,47 +93,66 @@ def take(shards: Sequence[Shard], rowids: RowidRange | None, indexes: Sequence[I
     coverages = [contents.coverage if contents else () for contents in found]
     done = ranges.common(coverages)
     lines: list[list[LedgerLine]] = [[] for _ in shards]
-    if len(set(coverages)) > 1:
-        pairs = zip(shards, found, strict=True)
-        lines = each(lambda pair: pair[0].windows_outside(done) if pair[1] else [], pairs)
+    while len(set(coverages)) > 1:
+        outside = done
+        lines = each(
+            lambda pair: pair[0].windows_outside(outside) if pair[1] else [],  # noqa: B023 - called at once
+            zip(shards, found, strict=True),
+        )
+        # A joined line may reach into what is done: then that is not done as a whole, and other lines reach into it.
+        done = ranges.subtract(outside, ranges.union(line.window for of_slot in lines for line in of_slot))
+        if done == outside:
+            break
     partial, lost = _incomplete(found, coverages, lines)
-    return Checkpoint(found, lines, done, left_to_load(rowids, done, partial=partial, lost=lost))
+    discarded = sorted({window for windows in partial for window in windows})
+    return Checkpoint(found, lines, partial, done, left_to_load(rowids, done, partial=discarded, lost=lost))
 
 
-def later(first_lines: Sequence[FirstLine | None]) -> dict[int, str | None]:
-    """The slots whose ledger begins with a later run than the earliest: slot → commit time of its first line."""
-    earliest = min((line.run_id for line in first_lines if line), default="")
-    return {slot: line.committed_at for slot, line in enumerate(first_lines) if line and line.run_id > earliest}
+def later(first_runs: Sequence[FirstRun | None]) -> dict[int, str | None]:
+    """The slots whose ledger begins with a later run than the earliest: slot → when that run began (`moment`)."""
+    earliest = min((first.run_id for first in first_runs if first), default="")
+    return {slot: first.started for slot, first in enumerate(first_runs) if first and first.run_id > earliest}
 
 
 def without_proof(unproved: Mapping[int, str | None], proved_at: str | None) -> list[int]:
-    """The slots that were filled after `proved_at`, or are not filled yet. All times are ISO 8601 in UTC."""
-    return [slot for slot, since in unproved.items() if not (since and proved_at and since < proved_at)]
+    """The slots that were filled after `proved_at` (ISO 8601, UTC), or are not filled yet."""
+    proved = ledger.moment(proved_at or "")
+    return [slot for slot, since in unproved.items() if not (since and since < proved)]
 
 
 def _incomplete(
     found: Sequence[ShardContents | None], coverages: Sequence[ranges.Coverage], lines: Sequence[Sequence[LedgerLine]]
-) -> tuple[list[RowidRange], dict[RowidRange, frozenset[int]]]:
-    """The windows that only some shards have: those that a killed run left, and those that lost shards lack."""
-    partial: list[RowidRange] = []
+) -> tuple[list[list[RowidRange]], dict[RowidRange, frozenset[int]]]:
+    """The windows that only some shards have: by slot those that a killed run left, and those that lost shards lack.
+
+    Where one shard's lines are joined and another's are not, the joined ones count.
+    """
+    partial: list[list[RowidRange]] = [[] for _ in lines]
     lost: dict[RowidRange, frozenset[int]] = {}
-    latest_run: dict[RowidRange, str] = {}
-    for line in (line for slot in lines for line in slot):
-        latest_run[line.window] = max(line.run_id, latest_run.get(line.window, ""))
     some_shard_serves = any(each is not None and each.serves for each in found)
 
-    def was_lost(slot: int, window: RowidRange) -> bool:
+    def was_lost(slot: int, completed_at: str) -> bool:
         """Whether the shard was created, or will be created, after a run had completed the window.
 
         No shard serves before every window is complete. A run discards partial windows before it commits new ones.
         """
-        first_line = found_slot.first_line if (found_slot := found[slot]) else None
-        return some_shard_serves if first_line is None else first_line.run_id > latest_run[window]
+        first_run = found_slot.first_run if (found_slot := found[slot]) else None
+        return some_shard_serves if first_run is None else first_run.started > completed_at
 
-    for window in sorted(latest_run):
-        slots = frozenset(slot for slot, coverage in enumerate(coverages) if not ranges.covers(coverage, window))
-        if all(was_lost(slot, window) for slot in slots):
-            lost[window] = slots
+    for window in ranges.overlapping_merged(line.window for of_slot in lines for line in of_slot):
+        here = [ledger.within(window, of_slot) for of_slot in lines]
+        lacking = frozenset(slot for slot, coverage in enumerate(coverages) if not ranges.covers(coverage, window))
+        complete = [
+            ledger.moment(line.committed_at)
+            for slot, of_slot in enumerate(here)
+            if slot not in lacking
+            for line in of_slot
+        ]
+        if complete and all(was_lost(slot, max(complete)) for slot in lacking):
+            lost[window] = lacking
+            discarded = lacking  # a rebuild that was killed may have left a part of a joined line
         else:
-            partial.append(window)
+            discarded = frozenset(range(len(lines)))
+        for slot in discarded:
+            partial[slot] += [line.window for line in here[slot]]
     return partial, lost

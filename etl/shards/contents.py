@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from etl.core import ranges
 from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Index, Table, folded
 from etl.shards import ledger
-from etl.shards.ledger import FirstLine
+from etl.shards.ledger import FirstRun
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection
 
@@ -24,8 +24,10 @@ class ShardContents:
     missing_indexes: tuple[Index, ...]
     serves: bool
     """Whether it is in WAL mode (`ledger.serves`)."""
-    first_line: FirstLine | None
+    first_run: FirstRun | None
     """None while the ledger is empty."""
+    lines: int = 0
+    """The number of its ledger's lines."""
     last_row: int | None = None
     """The greatest rowid of its windows that has a row."""
     triggers: tuple[str, ...] = ()
@@ -45,7 +47,8 @@ def read(connection: Connection, table: Table, indexes: Sequence[Index], *, serv
         rows=rows,
         missing_indexes=tuple(index for index in indexes if index.name not in names),
         serves=serves,
-        first_line=ledger.first_line(connection),
+        first_run=ledger.first_run(connection),
+        lines=ledger.count(connection),
         last_row=_last_row(connection, table, coverage),
         triggers=triggers(connection, table),
     )

@@ -2,10 +2,15 @@
 
 The functions read through either SQLite that may have the file open: ADBC's, or the standard library's.
 `ledger_arrays` reads a whole ledger at once.
+
+A line is a window, or, after years, several neighbouring windows joined (`compaction`). A joined line has their rows,
+the run that wrote the first of them, and the time when the last of them was committed.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,7 +44,15 @@ INSERT_IDENTITY = f"INSERT INTO main.{IDENTITY_TABLE} VALUES (?, ?, ?, ?, ?, ?, 
 INSERT_WINDOW = f"INSERT INTO main.{WINDOWS_TABLE} VALUES (?, ?, ?, ?, ?)"
 _SELECT_IDENTITY = f"SELECT * FROM main.{IDENTITY_TABLE}"
 SELECT_WINDOWS = f"SELECT w.first_rowid, w.last_rowid, w.rows FROM main.{WINDOWS_TABLE} AS w ORDER BY w.first_rowid"
-_SELECT_FIRST_LINE = f"SELECT min(w.run_id), min(w.committed_at) FROM main.{WINDOWS_TABLE} AS w"
+_SELECT_FIRST_RUN = f"SELECT min(w.run_id) FROM main.{WINDOWS_TABLE} AS w"
+_COUNT_LINES = f"SELECT count(*) FROM main.{WINDOWS_TABLE} AS w"
+EXTEND_LINE = f"""UPDATE main.{WINDOWS_TABLE} SET (last_rowid, rows, run_id, committed_at) = (
+    SELECT max(w.last_rowid), sum(w.rows), min(w.run_id), max(w.committed_at)
+    FROM (SELECT * FROM main.{WINDOWS_TABLE} WHERE first_rowid >= ?1 ORDER BY first_rowid LIMIT ?2) AS w
+) WHERE first_rowid = ?1"""
+"""Makes the line at ?1 the sum of ?2 lines. A LIMIT, because SQLite ignores the upper bound of a range where it thinks
+that the table is small, and its statistics may be old."""
+DELETE_LINE = f"DELETE FROM main.{WINDOWS_TABLE} WHERE first_rowid = ?"
 _SELECT_COVERAGE = f"""SELECT min(i.first_rowid), max(i.last_rowid), sum(i.rows) FROM (
     SELECT s.*, sum(s.starts) OVER (ORDER BY s.first_rowid) AS island FROM (
         SELECT w.*, w.first_rowid IS NOT lag(w.last_rowid) OVER (ORDER BY w.first_rowid) + 1 AS starts
@@ -57,11 +70,20 @@ class Database(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FirstLine:
-    """The beginning of a ledger: its earliest run, and its earliest commit (ISO 8601)."""
+class FirstRun:
+    """The earliest run of a ledger, which created the shard's file."""
 
     run_id: str
-    committed_at: str
+
+    @property
+    def started(self) -> str:
+        """As `moment` gives it."""
+        return moment(self.run_id)
+
+
+def moment(text: str) -> str:
+    """A time (ISO 8601, UTC) or the start of the run with this id, as digits that can be compared."""
+    return "".join(re.findall(r"\d", re.split("[Z+]", text)[0]))
 
 
 def names(database: Database) -> set[str]:
@@ -91,10 +113,16 @@ def coverage(database: Database) -> tuple[ranges.Coverage, int]:
     return tuple(RowidRange(first, last) for first, last, _ in islands), sum(rows for _, _, rows in islands)
 
 
-def first_line(database: Database) -> FirstLine | None:
+def first_run(database: Database) -> FirstRun | None:
     """None while the ledger is empty."""
-    ((run_id, committed_at),) = database.execute(_SELECT_FIRST_LINE)
-    return None if run_id is None else FirstLine(run_id, committed_at)
+    ((run_id,),) = database.execute(_SELECT_FIRST_RUN)
+    return None if run_id is None else FirstRun(run_id)
+
+
+def count(database: Database) -> int:
+    """The number of the ledger's lines."""
+    ((lines,),) = database.execute(_COUNT_LINES)
+    return int(lines)
 
 
 def lines(database: Database, *, outside: Sequence[RowidRange] = ()) -> list[LedgerLine]:
@@ -106,6 +134,13 @@ def lines(database: Database, *, outside: Sequence[RowidRange] = ()) -> list[Led
         f"SELECT w.* FROM main.{WINDOWS_TABLE} AS w WHERE NOT EXISTS ({inside}) ORDER BY w.first_rowid"
     )
     return [LedgerLine(RowidRange(first, last), *rest) for first, last, *rest in database.execute(statement)]
+
+
+def within(window: RowidRange, lines: Sequence[LedgerLine]) -> Sequence[LedgerLine]:
+    """Of ascending lines those in the window, which overlaps no others."""
+    start = bisect_left(lines, window.first_rowid, key=lambda line: line.window.first_rowid)
+    end = bisect_left(lines, window.last_rowid + 1, key=lambda line: line.window.first_rowid)
+    return lines[start:end]
 
 
 def deletions(table: Table, coverage: ranges.Coverage) -> Iterator[str]:

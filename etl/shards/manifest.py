@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from etl.core import ranges
@@ -16,10 +17,11 @@ from etl.core.errors import EtlError
 from etl.core.model import RowidRange
 from etl.runtime import files
 from etl.shards import manifest_schema
+from etl.shards.ledger_arrays import Ledger
 from etl.shards.manifest_schema import SCHEMA
 
 _WINDOW = ("table_name", "first_rowid", "last_rowid")
-_FILE_NAME = re.compile(r"(?:\d{8}T\d{6}\.\d{6}Z-\d+(?:-\d{6})?|(?:again-)*(?:mended|rebuilt)-\d+)\.parquet")
+_FILE_NAME = re.compile(r"(?:\d{8}T\d{6}\.\d{6}Z-\d+(?:-\d{6})?|(?:again-)*(?:mended|rebuilt|joined)-\d+)\.parquet")
 """Files of a run, of a part of a run, and of a manifest that was written again."""
 _MOST_FILES = 50
 """A run that finds more files merges them into one: with hourly runs the manifest stays readable for years."""
@@ -61,7 +63,11 @@ class Manifest:
 
     def coverage(self) -> ranges.Coverage:
         """The windows that the manifest has, adjacent ones merged; files that cannot be read count as lost."""
-        return ranges.union(RowidRange(*row) for row in self._read(_WINDOW).drop("table_name").iter_rows())
+        return self._ledger(manifest_schema.without_overlaps(self._read(_WINDOW))).coverage
+
+    def windows(self) -> list[RowidRange]:
+        """The windows of `entries`."""
+        return self._ledger(manifest_schema.without_overlaps(self._read(_WINDOW))).windows
 
     def rows(self) -> dict[int, int]:
         """Shard number → rows of all windows."""
@@ -73,7 +79,12 @@ class Manifest:
 
     def entries(self) -> pl.DataFrame:
         """The lines, each window once, ascending by rowid."""
-        return self.lines().unique("first_rowid", keep="first").sort("first_rowid")
+        return manifest_schema.without_overlaps(self.lines())
+
+    @property
+    def height(self) -> int:
+        """The number of lines."""
+        return self._read(_WINDOW).height
 
     def widened(self) -> set[str]:
         """The columns that some window read as variants."""
@@ -82,9 +93,11 @@ class Manifest:
 
     def correct(self, right: ranges.Coverage, missing: Iterable[Entry]) -> None:
         """Rewrites the manifest as one file: the lines within `right`, each window once, and the missing entries."""
+        added = self._frame(missing)
+        right = ranges.subtract(right, self._ledger(added.sort("first_rowid")).coverage)
         lines = self.entries()
         kept = [ranges.covers(right, RowidRange(*row)) for row in lines.select("first_rowid", "last_rowid").iter_rows()]
-        frame = pl.concat([lines.filter(pl.Series(kept, dtype=pl.Boolean)), self._frame(missing)]).sort("first_rowid")
+        frame = pl.concat([lines.filter(pl.Series(kept, dtype=pl.Boolean)), added]).sort("first_rowid")
         self._supersede("mended", frame)
 
     def _supersede(self, kind: str, frame: pl.DataFrame) -> None:
@@ -112,10 +125,20 @@ class Manifest:
 
     def is_sound(self, done: ranges.Coverage) -> bool:
         """Whether it has each window of `done` once and no others, and all its files can be read."""
-        frame = self._read(_WINDOW).drop("table_name")
-        once = frame["first_rowid"].is_unique().all()
-        covered = ranges.union(RowidRange(*row) for row in frame.iter_rows())
-        return once and covered == done and not self._unreadable(_WINDOW)
+        lines = self._read(_WINDOW)
+        once = manifest_schema.without_overlaps(lines)
+        is_exact = once.height == lines.height and self._ledger(once).coverage == done
+        return is_exact and not self._unreadable(_WINDOW)
+
+    def join(self, windows: Ledger) -> None:
+        """Joins the lines that make up one of these windows; a line that was edited stays, and so do its neighbours.
+
+        A kill in between leaves joined lines beside those that they replace; the next run finds and corrects that.
+        """
+        lines = self.entries()
+        joined = manifest_schema.joined(lines, windows)
+        if joined.height < lines.height:
+            self._supersede("joined", joined)
 
     @property
     def is_of_an_older_version(self) -> bool:
@@ -170,6 +193,11 @@ class Manifest:
 
     def _read(self, columns: Sequence[str]) -> pl.DataFrame:
         return pl.concat([SCHEMA.to_frame().select(columns), *self._frames(columns, self._files()).values()])
+
+    def _ledger(self, lines: pl.DataFrame) -> Ledger:
+        """The ends of lines that are disjoint and ascend."""
+        first, last = (lines[name].to_numpy() for name in _WINDOW[1:])
+        return Ledger(first, last, np.zeros(len(first), np.int64))
 
     def _frame(self, entries: Iterable[Entry]) -> pl.DataFrame:
         rows = [

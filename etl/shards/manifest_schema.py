@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+
+from etl.shards.ledger_arrays import Ledger, window_of
 
 _CHECK = "check"
 """Shows whether a line is as a run wrote it (`checks`); null in lines of older versions."""
@@ -67,6 +70,67 @@ def _checks(lines: pl.DataFrame) -> pl.Series:
     """For each line 16 hexadecimal digits of the SHA-256 of its other cells, as JSON."""
     rows = (json.dumps(row, default=str).encode() for row in lines.drop(_CHECK).iter_rows())
     return pl.Series(_CHECK, [hashlib.sha256(row).hexdigest()[:16] for row in rows], dtype=pl.String)
+
+
+def without_overlaps(lines: pl.DataFrame) -> pl.DataFrame:
+    """The lines in ascending order, each window once.
+
+    Of a line within another the larger one stands: it was joined from them. Lines that overlap otherwise are wrong.
+    """
+    lines = lines.sort("first_rowid", "last_rowid", descending=[False, True], maintain_order=True)
+    before = pl.col("last_rowid").cum_max().shift(1)
+    lines = lines.filter((pl.col("last_rowid") > before).fill_null(value=True))
+    overlaps_next = pl.col("first_rowid").shift(-1) <= pl.col("last_rowid")
+    overlaps_before = pl.col("first_rowid") <= pl.col("last_rowid").shift(1)
+    return lines.filter(~(overlaps_next.fill_null(value=False) | overlaps_before.fill_null(value=False)))
+
+
+def joined(lines: pl.DataFrame, windows: Ledger) -> pl.DataFrame:
+    """The lines, those that make up one of the windows as one: sums, the first run, the last commit.
+
+    What some of its lines do not know is null in a joined line. Lines that were edited are not joined.
+    """
+    first, last = lines["first_rowid"].to_numpy(), lines["last_rowid"].to_numpy()
+    at = window_of(windows.first, windows.last, first)
+    shards = lines["rows_by_shard"].list.len()
+    is_sound = (intact(lines) & (shards == shards.max())).fill_null(value=False).to_numpy()
+    unsound = np.bincount(at[(at >= 0) & ~is_sound], minlength=len(windows.first))
+    count = np.bincount(at[at >= 0], minlength=len(windows.first))
+    is_whole = Ledger(first, last, np.ones(len(first), np.int64)).rows_between(windows.first, windows.last) == count
+    is_joined = ((count > 1) & (unsound == 0) & is_whole)[at] & (at >= 0)
+    old, kept = lines.with_columns(window=at).filter(is_joined), lines.filter(~is_joined)
+    if not old.height:
+        return lines
+    starts = np.flatnonzero(np.diff(old["window"].to_numpy(), prepend=-1))
+    by_shard = old["rows_by_shard"].explode(empty_as_null=False).struct.unnest()
+    rows = np.add.reduceat(by_shard["rows"].to_numpy().reshape(old.height, -1), starts, axis=0)
+    numbers = by_shard["shard"].to_numpy()[: rows.shape[1]]
+    sums = pl.DataFrame(
+        {
+            "window": np.repeat(old["window"].to_numpy()[starts], len(numbers)),
+            "shard": np.tile(numbers, len(starts)),
+            "rows": rows.ravel(),
+        }
+    )
+    lists = sums.group_by("window", maintain_order=True).agg(rows_by_shard=pl.struct("shard", "rows"))
+    new = old.group_by("window", maintain_order=True).agg(
+        pl.col("table_name", "first_rowid").first(),
+        pl.col("last_rowid").last(),
+        pl.col("rows").sum(),
+        pl.col("run_id").min(),
+        pl.col("started_at").min(),
+        pl.col("committed_at").max(),
+        pl.when(pl.col("widened").is_not_null().all()).then(
+            pl.col("widened").explode(empty_as_null=False).unique(maintain_order=True).implode()
+        ),
+        *(
+            pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum())
+            for name in ("bytes", "read_ms", "route_ms", "write_ms")
+        ),
+        pl.lit(None, pl.String).alias(_CHECK),
+    )
+    new = new.join(lists, on="window", maintain_order="left").select(SCHEMA.names()).cast(SCHEMA)
+    return pl.concat([kept, with_checks(new)]).sort("first_rowid")
 
 
 def ledger_facts(line: dict[str, Any]) -> tuple[Any, ...]:

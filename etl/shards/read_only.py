@@ -79,7 +79,7 @@ class ReadOnlyShard(Shard):
             return None
         self.is_half_written = True
         rows = self.known.rows.get(self._number, 0)
-        return ShardContents(self.known.coverage, rows, missing_indexes=(), serves=False, first_line=None)
+        return ShardContents(self.known.coverage, rows, missing_indexes=(), serves=False, first_run=None)
 
     def opened(self) -> Connection:
         return opened(self.path)

@@ -11,7 +11,7 @@ import polars as pl
 from etl.core import ranges
 from etl.core.model import LedgerLine, RowidRange, ShardMap
 from etl.runtime import log
-from etl.shards import ledger_arrays, manifest_schema
+from etl.shards import ledger, ledger_arrays, manifest_schema
 from etl.shards.checkpoint import Checkpoint, Each, one_by_one
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.manifest import Entry, Manifest
@@ -30,7 +30,7 @@ class ManifestCheck:
         self._last = self._lines["last_rowid"].to_numpy()
         has_all = self._lines["rows_by_shard"].list.len() == len(self._shards)
         is_whole = (manifest_schema.intact(self._lines) & has_all).fill_null(value=False)
-        self._is_wrong = self._aligned(is_whole.cast(pl.Int64).to_numpy()) != 1
+        self._is_wrong = self._aligned(~is_whole) != 0
         self._is_done = np.ones(len(windows), np.bool_)
         self._total = np.zeros(len(windows), np.int64)
 
@@ -38,14 +38,14 @@ class ManifestCheck:
         """Compares one shard's rows of each window, −1 where its ledger lacks the window."""
         in_line = self._lines["rows_by_shard"].list.get(slot, null_on_oob=True)
         is_shard = (in_line.struct.field("shard") == self._shards[slot]).fill_null(False)
-        in_manifest = in_line.struct.field("rows").set(~is_shard, None).fill_null(-1).to_numpy()
-        self._is_wrong |= self._aligned(in_manifest) != rows
+        in_manifest = in_line.struct.field("rows").set(~is_shard, None)
+        self._is_wrong |= (self._aligned(in_manifest) != rows) | (self._aligned(in_manifest.is_null()) != 0)
         self._is_done &= rows >= 0
         self._total += rows
 
     def wrong(self) -> list[int]:
         """The positions of windows that every ledger has, and that the manifest lacks or has in another form."""
-        is_wrong = self._is_wrong | (self._aligned(self._lines["rows"].to_numpy()) != self._total)
+        is_wrong = self._is_wrong | (self._aligned(self._lines["rows"]) != self._total)
         return [int(position) for position in np.flatnonzero(is_wrong & self._is_done)]
 
     @property
@@ -58,9 +58,9 @@ class ManifestCheck:
         """The windows that every ledger has."""
         return ranges.union(window for window, done in zip(self._windows, self._is_done, strict=True) if done)
 
-    def _aligned(self, column: Numbers) -> Numbers:
-        """A column of the manifest's lines, by window; −1 where the manifest has no line for the window."""
-        return Ledger(self._first, self._last, column).rows_of(self._windows)
+    def _aligned(self, column: pl.Series) -> Numbers:
+        """A column of the manifest's lines, summed by window; −1 where no lines make up the window."""
+        return Ledger(self._first, self._last, column.cast(pl.Int64).fill_null(0).to_numpy()).rows_of(self._windows)
 
 
 def rebuild(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], found: Checkpoint, each: Each) -> int:
@@ -72,7 +72,7 @@ def rebuild(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], fo
 
 def complete(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], found: Checkpoint, each: Each) -> None:
     """Adds the windows that the manifest lacks: a killed run's last ones, or all where it was lost."""
-    right = ranges.intersect(manifest.coverage(), found.done)
+    right = ranges.union(window for window in manifest.windows() if ranges.covers(found.done, window))
     _correct(manifest, shard_map, shards, each, right=right, done=found.done)
 
 
@@ -109,19 +109,23 @@ def _entries(
     """The ledgers' windows within `done`, which every shard has, except those within `right`."""
     if not done:
         return []
-    rows: dict[RowidRange, dict[int, LedgerLine]] = {}
-    for slot, lines in enumerate(each(lambda shard: shard.windows_outside(right), shards)):
-        for line in lines:
+    lines: list[list[LedgerLine]] = [[] for _ in shards]
+    for slot, found in enumerate(each(lambda shard: shard.windows_outside(right), shards)):
+        for line in found:
             if ranges.covers(done, line.window):
-                rows.setdefault(line.window, {})[slot] = line
+                lines[slot].append(line)
     entries = []
-    for window, by_slot in sorted(rows.items()):
-        last = max(by_slot.values(), key=lambda line: line.committed_at)
+    for window in ranges.overlapping_merged(line.window for of_slot in lines for line in of_slot):
+        by_slot = [ledger.within(window, of_slot) for of_slot in lines]
+        last = max((line for of_slot in by_slot for line in of_slot), key=lambda line: line.committed_at)
         entries.append(
             Entry(
                 run_id=last.run_id,
                 window=window,
-                rows_by_shard=[(shard_map.shards[slot], line.rows) for slot, line in sorted(by_slot.items())],
+                rows_by_shard=[
+                    (number, sum(line.rows for line in of_slot))
+                    for number, of_slot in zip(shard_map.shards, by_slot, strict=True)
+                ],
                 committed_at=datetime.fromisoformat(last.committed_at),
             )
         )

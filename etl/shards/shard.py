@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table
 from etl.runtime import limits
-from etl.shards import contents, ledger
+from etl.shards import contents, ledger, ledger_arrays
 from etl.shards.contents import ShardContents
+from etl.shards.ledger_arrays import Ledger
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection, ShardError
 
@@ -97,7 +99,10 @@ class Shard:
         if not self._has_pages():
             connection.pragma("encoding", f"'{self.table.encoding}'")  # both are fixed from the first write on
             connection.pragma("page_size", limits.page_bytes(self._identity.num_shards))
-        if not ledger.serves(connection):
+        if ledger.serves(connection):
+            connection.pragma("busy_timeout", limits.SERVING_BUSY_TIMEOUT_MS)
+            connection.pragma("journal_size_limit", limits.WAL_BYTES)
+        else:
             connection.pragma("journal_mode", "TRUNCATE")
         return connection
 
@@ -127,6 +132,40 @@ class Shard:
             for statement in ledger.deletions(self.table, ranges.union(windows)):
                 connection.execute(statement)
             connection.execute("COMMIT")
+
+    def join(self, windows: Ledger) -> int:
+        """Joins the ledger's lines to these windows, in one transaction; how many lines are fewer.
+
+        Raises EtlError where the ledger would then not have the same rowids and rows.
+        """
+        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
+            lines = ledger_arrays.read(connection)
+            at = ledger_arrays.window_of(windows.first, windows.last, lines.first)
+            count = np.bincount(at[at >= 0], minlength=len(windows.first))
+            several = (count > 1) & (lines.rows_between(windows.first, windows.last) >= 0)
+            if not several.any():
+                return 0
+            joined = lines.first[several[at] & (at >= 0)]
+            starts = windows.first[several]
+            before = ledger.coverage(connection)
+            self.begin(connection)
+            groups = pa.record_batch([starts, count[several]], names=["first_rowid", "lines"])
+            connection.executemany(ledger.EXTEND_LINE, groups)
+            others = pa.record_batch([np.setdiff1d(joined, starts)], names=["first_rowid"])
+            connection.executemany(ledger.DELETE_LINE, others)
+            if ledger.coverage(connection) != before:
+                raise EtlError(
+                    f"{self.path}: expected the same rowids and rows in joined lines of the ledger, found others; they "
+                    "were not joined; run python -m etl.verify"
+                )
+            left = ledger.count(connection)
+            connection.execute("COMMIT")
+            return len(lines.first) - left
+
+    def ledger(self) -> Ledger:
+        """The whole ledger."""
+        with self.opened() as connection:
+            return ledger_arrays.read(connection)
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes; `finish` builds them again. With many new rows this costs less than to update them."""

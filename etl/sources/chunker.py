@@ -61,7 +61,9 @@ class Chunker:
         for windows, slots in adjoining_windows(self._backlog.lost, self._windows_per_task * self._window_rows):
             whole = RowidRange(windows[0].first_rowid, windows[-1].last_rowid)
             rowids, row_bytes = self._source.row_bytes(whole, self.read_types, rows=-1)
-            yield from self._gathered(windows, rowids, _in_memory(row_bytes) + self._overhead, slots=slots)
+            sizes = _in_memory(row_bytes) + self._overhead
+            parts = [part for window in windows for part in _parts(window, rowids, sizes)]
+            yield from self._gathered(parts, rowids, sizes, slots=slots)
         for piece in self._backlog.fresh:
             rest: RowidRange | None = piece
             while rest:
@@ -164,6 +166,19 @@ class Chunker:
 def partitions(read_types: ReadTypes, readers: int) -> int:
     """In how many partitions a task is read; each takes a connection, and buffers for each result column."""
     return max(1, min(readers, limits.READ_BUFFERS // len(read_types.grouped(limits.READ_COLUMNS).names)))
+
+
+def _parts(window: RowidRange, rowids: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Sequence[RowidRange]:
+    """A window in parts that fit into a read each: those of a ledger are joined after years."""
+    start = np.searchsorted(rowids, window.first_rowid)
+    stop = np.searchsorted(rowids, window.last_rowid, side="right")
+    return ranges.cut_by_size(
+        window,
+        rowids[start:stop],
+        sizes[start:stop],
+        most_rows=limits.READ_TASK_ROWS,
+        most_bytes=limits.READ_TASK_BYTES,
+    )
 
 
 def _in_memory(row_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

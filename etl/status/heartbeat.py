@@ -79,7 +79,7 @@ class Heartbeat:
             self._thread.join()
         ended_at = log.now().isoformat()
         ending: dict[str, Any] = {"outcome": outcome, "exit_code": exit_code, "error": error, "ended_at": ended_at}
-        if exit_code == 0:
+        if exit_code == 0 and outcome != "stopped":
             self._progress.phase = DONE
             ending["last_success_at"] = ended_at
         self._update(**ending, eta_s=None, lag_rows=self._lag_rows())

@@ -12,7 +12,7 @@ from etl.core.errors import EtlError
 from etl.core.routing import shard_path
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, ledger, read_only
-from etl.shards.ledger import FirstLine
+from etl.shards.ledger import FirstRun
 from etl.shards.manifest import Manifest
 from etl.status import status_file
 from etl.status.lag import lag_rows
@@ -82,11 +82,11 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
     if not known:
         known = manifest.rows()
     coverages: list[ranges.Coverage] = []
-    first_lines: list[FirstLine | None] = []
+    first_runs: list[FirstRun | None] = []
     for number in settings.shard_map.shards:
         path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
         size = path.stat().st_size if path.is_file() else 0
-        first: FirstLine | None = None
+        first: FirstRun | None = None
         if is_live or (size and read_only.is_half_written(path)):
             snapshot.shards.append(ShardSnapshot(number, known.get(number), size, known_from))
             coverage = manifest.coverage()
@@ -94,20 +94,20 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
             coverage, rows, first = _ledger(path, snapshot) if size else ((), None, None)
             snapshot.shards.append(ShardSnapshot(number, rows, size, "nothing" if rows is None else "ledger"))
         coverages.append(coverage)
-        first_lines.append(first)
+        first_runs.append(first)
     proved_at = status_file.proved_at(status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME))
     snapshot.unproved = [
-        snapshot.shards[slot].shard for slot in checkpoint.without_proof(checkpoint.later(first_lines), proved_at)
+        snapshot.shards[slot].shard for slot in checkpoint.without_proof(checkpoint.later(first_runs), proved_at)
     ]
     done = ranges.common(coverages)
     return done[-1].last_rowid if done else None
 
 
-def _ledger(path: Path, snapshot: Snapshot) -> tuple[ranges.Coverage, int | None, FirstLine | None]:
+def _ledger(path: Path, snapshot: Snapshot) -> tuple[ranges.Coverage, int | None, FirstRun | None]:
     try:
         with read_only.opened(path) as connection:
             coverage, rows = ledger.coverage(connection)
-            return coverage, rows, ledger.first_line(connection)
+            return coverage, rows, ledger.first_run(connection)
     except EtlError as error:
         snapshot.notes.append(str(error))
         return (), None, None

@@ -47,19 +47,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def shell(place: Path, command: str) -> Outcome:
-    """Runs a line as a shell does; what it says on both channels is its `out`, in order."""
+def shell(place: Path, command: str, *, terminal: bool = True) -> Outcome:
+    """Runs a line as a shell does, on a terminal or in cron; what it says on both channels is its `out`, in order."""
     paths = os.pathsep.join([str(place / ".venv" / "bin"), os.environ["PATH"]])
-    done = subprocess.run(
+    ours, theirs = os.openpty() if terminal else os.pipe()
+    with subprocess.Popen(
         ["sh", "-c", command],
         cwd=place,
-        env={"PATH": paths, "HOME": str(place), "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, "")
+        env={"PATH": paths, "HOME": str(place), "PYTHONPATH": str(REPOSITORY), "TERM": "dumb"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        with closing(os.fdopen(ours, "rb", buffering=0)) as stream, contextlib.suppress(OSError):  # a terminal's end
+            said = bytearray()
+            while chunk := stream.read(4096):
+                said += chunk
+    return Outcome(process.returncode, said.decode().replace("\r\n", "\n"), "")
 
 
 def sessions(manual: str) -> Iterator[tuple[str, str]]:
@@ -121,16 +126,33 @@ def cron_command(place: Path, command: str) -> str:
 def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path: Path) -> None:
     migrate, verify = (cron_command(place, command) for command in ("etl.migrate", "etl.verify"))
     (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    assert shell(tmp_path, migrate) == shell(tmp_path, verify) == Outcome(0, "", "")
+    for command in (migrate, verify):
+        assert shell(tmp_path, command, terminal=False) == Outcome(0, "", "")
     with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00"):
-        assert shell(tmp_path, migrate) == Outcome(3, "", ""), "another run at work is no fault"
-        unproved = shell(tmp_path, verify)
-        assert (unproved.code, "is at work here" in unproved.out) == (3, True)
+        for command in (migrate, verify):
+            busy = shell(tmp_path, command, terminal=False)
+            assert (busy.code, "is at work here" in busy.out) == (3, True)
     (place / ".env").write_text("SOURCE_DB=nowhere.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
     for command in (migrate, verify):
-        failed = shell(tmp_path, command)
+        failed = shell(tmp_path, command, terminal=False)
         assert failed.code == 2
         assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd: no systemd-analyze")
+def test_the_systemd_units_are_valid(tmp_path: Path) -> None:
+    python = tmp_path / "srv" / "python"
+    python.parent.mkdir()
+    python.touch(mode=0o755)
+    for path in (DOCS / "systemd").iterdir():
+        unit = path.read_text(encoding="utf-8").replace("/srv/clients/.venv/bin/python", str(python))
+        (tmp_path / path.name).write_text(unit.replace("/srv/clients", str(tmp_path)), encoding="utf-8")
+    units = sorted(map(str, tmp_path.glob("shard-migrate.*")))
+    assert len(units) == 2
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "shard-migrate" in line]) == (0, [])
 
 
 def test_the_fields_of_a_verification_are_those_it_leaves(place: Path) -> None:

@@ -1,5 +1,7 @@
 """The log: flat JSON lines with settings, windows, shards and the end; never the text of a library's error."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,10 @@ def test_the_start_has_the_effective_settings(workplace: Workplace) -> None:
     settings = start["settings"]
     assert settings["SOURCE_DB"] == str(workplace.source)
     assert (settings["NUM_SHARDS"], settings["INDEX_COLUMNS"], settings["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
-    others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"}
+    others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"} | {
+        "MAX_RATE",
+        "LOG_RETENTION_DAYS",
+    }
     assert settings.keys() == {*workplace.environ(), *others}
     assert start["run_id"] == manifest(workplace.environ())["run_id"][0]
 
@@ -148,3 +153,37 @@ def test_a_log_that_cannot_be_written_refuses_the_run(workplace: Workplace, capf
     message = error_line(capfd.readouterr().err)
     assert "LOG_DIR" in message
     assert str(Path(workplace.logs)) in message
+
+
+DAY_S = 86_400
+OLD = "migration_20250101T000000.000000Z.log"
+ITS_OWN = (OLD, "verify_20250101T000000.000001Z.log")
+OTHERS = (
+    "migration.log",
+    "migration_20250101.log",
+    f"copy of {OLD}",
+    f"{OLD}.gz",
+    "report_20250101T000000.000000Z.log",
+    "Migration_20250101T000000.000000Z.log",
+)
+
+
+@pytest.mark.parametrize(("days", "age_days", "stay"), [("30", 31, False), ("30", 29, True), ("", 9999, True)])
+def test_only_old_logs_of_this_program_are_deleted(
+    workplace: Workplace, tmp_path: Path, days: str, age_days: int, *, stay: bool
+) -> None:
+    logs = workplace.logs / "logs"
+    logs.mkdir(parents=True)
+    foreign = [logs / name for name in OTHERS] + [workplace.logs / OLD]
+    for path in (*foreign, *(logs / name for name in ITS_OWN), tmp_path / "kept.log"):
+        path.write_text("{}\n")
+    link, directory = logs / OLD.replace("2025", "2024"), logs / OLD.replace("2025", "2023")
+    link.symlink_to(tmp_path / "kept.log")
+    directory.mkdir()
+    then = time.time() - age_days * DAY_S
+    for path in (*foreign, *(logs / name for name in ITS_OWN), link, directory):
+        os.utime(path, (then, then), follow_symlinks=False)
+    migrated(workplace, LOG_RETENTION_DAYS=days)
+    assert [(logs / name).exists() for name in ITS_OWN] == [stay, stay]
+    assert all(path.exists() for path in (*foreign, link, directory, tmp_path / "kept.log"))
+    assert len(list(logs.glob("migration_2*.log"))) == 4 + stay, "and the log of this run"

@@ -28,6 +28,10 @@ DEFAULTS: dict[str, object] = {
     "WRITERS": CPUS,
     "ENGINE": "local",
     "METRICS_FILE": None,
+    "MAX_RATE": None,
+    "LOG_RETENTION_DAYS": 30,
+    "ON_SUCCESS": None,
+    "ON_FAILURE": None,
 }
 ACCEPTED: list[tuple[str, str, object]] = [
     *(("SOURCE_DB", path, Path(path)) for path in ("a b.db", "/x/%41?#.db", "Клиенты.db", "-", "$HOME/${X}")),
@@ -45,6 +49,9 @@ ACCEPTED: list[tuple[str, str, object]] = [
     ("INDEX_COLUMNS", '["a"]', ('["a"]',)),
     ("BATCH_SIZE", "1000000", 1_000_000),
     ("READERS", "64", 64),
+    *((name, text, value) for name in ("MAX_RATE", "LOG_RETENTION_DAYS") for text, value in (("", None), ("7", 7))),
+    *((name, "", None) for name in ("ON_SUCCESS", "ON_FAILURE")),
+    ("ON_FAILURE", "mail -s 'two words' ops", "mail -s 'two words' ops"),
     ("WRITERS", "256", 256),
 ]
 REFUSED = [
@@ -58,6 +65,8 @@ REFUSED = [
     *(("COPY_INDEXES", text) for text in ("", "maybe", "2", "truefalse")),
     *(("ENGINE", text) for text in ("ray", "LOCAL", "", "local ")),
     *(("METRICS_FILE", text) for text in (" ",)),
+    *((name, text) for name in ("MAX_RATE", "LOG_RETENTION_DAYS") for text in ("0", "-1", "1.5", "many")),
+    *((name, text) for name in ("ON_SUCCESS", "ON_FAILURE") for text in ("mail 'ops", 'mail "ops', " ")),
     *((name, text) for name in ("SOURCE_DB", "SHARD_DIR", "LOG_DIR") for text in ("", " ")),
     *(("TABLE_NAME", text) for text in ("",)),
     *(("SHARD_KEY", text) for text in ("",)),

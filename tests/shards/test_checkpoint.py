@@ -9,7 +9,7 @@ from etl.core import ranges
 from etl.core.model import Index, LedgerLine, RowidRange
 from etl.shards import checkpoint
 from etl.shards.contents import ShardContents
-from etl.shards.ledger import FirstLine
+from etl.shards.ledger import FirstRun
 from etl.shards.shard import Shard
 
 T = TypeVar("T")
@@ -41,13 +41,16 @@ class ShardWithLedger:
     """A shard whose ledger is given."""
 
     def __init__(self, runs: Mapping[RowidRange, int], *, serves: bool) -> None:
-        self._lines = [LedgerLine(window, 1, f"run {run}", f"moment {run}") for window, run in runs.items()]
+        self._lines = [
+            LedgerLine(window, 1, f"2026111{run}T000000.000000Z-7", f"2026-11-1{run}T00:00:09+00:00")
+            for window, run in sorted(runs.items())
+        ]
         self._serves = serves
 
     def find(self, _: Sequence[Index]) -> ShardContents | None:
-        first = min(((line.run_id, line.committed_at) for line in self._lines), default=None)
+        first = min((line.run_id for line in self._lines), default=None)
         coverage = ranges.union(line.window for line in self._lines)
-        return ShardContents(coverage, len(self._lines), (), self._serves, FirstLine(*first)) if first else None
+        return ShardContents(coverage, len(self._lines), (), self._serves, FirstRun(first)) if first else None
 
     def windows_outside(self, coverage: ranges.Coverage) -> list[LedgerLine]:
         return [line for line in self._lines if not ranges.covers(coverage, line.window)]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.completeness import faults_of
+from tests.completeness import faults_of, manifest
 from tests.faults import POINTS, struck
-from tests.workplace import Workplace, migrate
+from tests.workplace import Workplace, differences, migrate
 
 ROWS = 2_000
 NEW_ROWS = 500
@@ -66,8 +66,20 @@ def assert_killed(environ: dict[str, str], name: str, n: int) -> None:
     assert outcome.code == -signal.SIGKILL, f"never at {name!r} {n} times: exit {outcome.code}, {outcome.err}"
 
 
+JOINS = [
+    ("before joined lines are committed", 1),
+    ("before joined lines are committed", 3),
+    ("between two shards' joins", 1),
+    ("between two shards' joins", 4),
+    ("between the repaired manifest and the old one, joined", 1),
+    ("among the repaired parts, joined", 1),
+]
+
+
 def test_every_point_is_killed_at() -> None:
-    assert {name for name, _ in ONCE} | {name for kills in TWICE for name, _ in kills} == POINTS.keys()
+    assert {name.removesuffix(", joined") for name, _ in JOINS} | {name for name, _ in ONCE} | {
+        name for kills in TWICE for name, _ in kills
+    } == POINTS.keys()
 
 
 @pytest.mark.parametrize(("name", "n"), ONCE)
@@ -92,3 +104,17 @@ def test_a_run_killed_while_it_mends_a_killed_one_is_made_whole_by_the_next(
     for name, n in kills:
         assert_killed(environ, name, n)
     assert_made_whole(environ, capsys)
+
+
+@pytest.mark.parametrize(("name", "n"), JOINS)
+def test_a_run_killed_while_it_joins_old_lines_is_made_whole_by_the_next(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], name: str, n: int
+) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k,INN")
+    assert migrate(environ) == 0
+    assert_killed(environ, name, n)
+    assert all("its ledger lists other windows" in difference for difference in differences(environ))
+    workplace.populate(NEW_ROWS, first=ROWS + 1, seed=2)
+    assert_made_whole(environ, capsys)
+    assert manifest(environ)["bytes"].null_count() == 0, "bytes are only in the manifest"

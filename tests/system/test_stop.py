@@ -1,5 +1,7 @@
 """A run that is stopped, hindered or robbed of its manifest: it says so in one line, and the next run completes it."""
 
+import json
+import re
 import shutil
 import signal
 import time
@@ -10,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from etl.migrate.command import run
 from tests.completeness import faults_of, manifest
 from tests.faults import HANG_SECONDS, MARKER, fail, hang, hang_up, start, struck
 from tests.workplace import Workplace, await_line, error_line, finished, migrate
@@ -222,3 +225,45 @@ def test_a_second_hangup_is_the_closing_terminals_and_aborts_nothing(workplace: 
         process.send_signal(signal.SIGTERM)
         assert finished(process).code == 128 + signal.SIGTERM
     assert_completed(environ)
+
+
+def test_the_end_of_the_time_is_no_failure_and_the_next_run_goes_on(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
+    workplace.populate(ROWS)
+    environ = workplace.environ(INDEX_COLUMNS="k")
+    assert run(environ, speaks=False, stop_after_s=1, max_rate=ROWS // 10) == 0
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        r"stopped by --stop-after: .* rows? in .*; the load is not complete; run again to resume\n", said
+    )
+    done = manifest(environ)["rows"].sum() if list((workplace.shards / "manifest").glob("*")) else 0
+    assert done < ROWS
+    status = json.loads((workplace.shards / "clients_status.json").read_text())
+    assert (status["outcome"], status["exit_code"], status["last_success_at"]) == ("stopped", 0, None)
+    assert run(environ, stop_after_s=600, max_rate=10**9) == 0
+    assert f"done: {ROWS - done:,} rows" in capsys.readouterr().out
+    assert faults_of(environ) == []
+
+
+def test_a_time_that_is_up_when_nothing_is_left_has_stopped_nothing(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    assert run(environ, stop_after_s=0.001) == 0
+    assert "nothing new" in capsys.readouterr().out
+
+
+def test_a_rate_limit_waits_between_reads_and_a_signal_ends_the_wait(workplace: Workplace) -> None:
+    workplace.populate(ROWS)
+    environ = workplace.environ(MAX_RATE=1)  # it would take half an hour
+    with workplace.start(environ) as process:
+        await_line(process, "plan", of_stderr=True)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        stopped = finished(process)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert_completed(environ | {"MAX_RATE": ""})

@@ -1,0 +1,57 @@
+"""Durations, and the rate limit: how long and how fast."""
+
+import pytest
+import typer
+
+from etl.runtime.options import duration_s
+from etl.runtime.rate_limit import RateLimit
+
+SECONDS = {"90s": 90, "10m": 600, "2h": 7_200, "1h30m": 5_400, "1d": 86_400, "365d": 365 * 86_400}
+
+
+@pytest.mark.parametrize(("text", "seconds"), SECONDS.items())
+def test_a_duration_is_a_number_of_seconds(text: str, seconds: int) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "0s", "-5m", "1.5h", "2 h", "h", "10m ", "1w", "366d", "٣m", "9" * 400 + "s"]
+)
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected a duration"):
+        duration_s(text)
+
+
+class Clock:
+    """A clock on which only sleeping takes time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr("etl.runtime.rate_limit.time.monotonic", lambda: self.now_s)
+        monkeypatch.setattr("etl.runtime.rate_limit.time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_rows_are_held_back_to_the_rate_also_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    limit = RateLimit(100)
+    for _ in range(10):
+        limit.wait(50, lambda: True)
+    assert clock.now_s == pytest.approx(1005)
+    clock.now_s += 3600  # it could have read many rows meanwhile, and does not do so now
+    limit.wait(500, lambda: True)
+    assert clock.now_s == pytest.approx(1005 + 3600 + 5)
+
+
+def test_a_stop_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    RateLimit(1).wait(1_000_000, lambda: clock.now_s < 1001)
+    assert clock.now_s == pytest.approx(1001)
+
+
+def test_without_a_rate_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    RateLimit(None).wait(1_000_000, lambda: True)
+    assert clock.now_s == 1000
