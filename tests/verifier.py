@@ -63,7 +63,7 @@ class Verifier:
 def command(place: Workplace, environ: Environ, *options: str) -> Outcome:
     """The command in a process of its own, on a terminal of 80 columns."""
     ended = subprocess.run(
-        [sys.executable, "-m", "etl.verify", *options],
+        [sys.executable, "-m", "etl.verify", "-v", *options],
         cwd=place.root,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", **environ},
         capture_output=True,

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from etl.core.errors import EtlError, Refused
+from etl.core.errors import Refused
 from etl.runtime import files, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
+from etl.runtime.options import Verbose, speaks
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
-from etl.shards import shard_set, source_identity
-from etl.shards.comparison import Comparison
-from etl.sources import schema
-from etl.sources.reader import Source
-from etl.sqlite.utf16 import utf8_converter
-from etl.status import status_file
-from etl.status.progress import Progress
-from etl.status.progress_bar import ProgressBar
-from etl.verify.checker import Checker, Stopped
-from etl.verify.differences import Differences
+from etl.verify import verification
+from etl.verify.checker import Stopped
 from etl.verify.outcome import Outcome
-from etl.verify.repair import Permits, Repair
+from etl.verify.repair import Permits
 from etl.verify.scope import Scope
 
 _ENV_FILE = Path(".env")
@@ -45,82 +36,44 @@ def run(
     force: bool = False,
     delete_foreign: bool = False,
     as_json: bool = False,
+    speaks: bool = True,
 ) -> int:
     """One verification with the settings of `environ` over `env_file`; the exit code.
 
     With `force` a repair runs even if the source seems to be another file than before; with `delete_foreign` it deletes
-    rows that no run wrote.
+    rows that no run wrote. Unless it `speaks`, it prints nothing where source and shards are equal.
     """
     permits = Permits(force=force, delete_foreign=delete_foreign) if repair else None
     with private_files(), Interrupt() as interrupt:
-        outcome = _locked(load(environ, env_file), scope, interrupt, permits)
+        outcome = _locked(load(environ, env_file), scope, interrupt, permits, speaks=speaks)
         if outcome is None:
             print_result(f"stopped by {interrupt.name}: nothing is proved; run again")
             return interrupt.exit_code
-        print_result(
-            json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(outcome.lines())
-        )
+        if outcome.is_news or speaks or as_json:
+            print_result(
+                json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(outcome.lines())
+            )
         return outcome.exit_code
 
 
-def _locked(settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None) -> Outcome | None:
+def _locked(
+    settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None, *, speaks: bool
+) -> Outcome | None:
     """Verifies in a session of its own; None if a signal stopped it."""
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
     files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
-    with session(settings, log_name="verify") as current:
+    with session(settings, log_name="verify", speaks=speaks) as current:
         try:
-            outcome = _verify(settings, scope, interrupt, permits, run_id=current.run_id)
+            outcome = verification.run(settings, scope, permits, run_id=current.run_id, stop=interrupt.stop)
         except Stopped:
             current.exit_code = interrupt.exit_code
             return None
         current.exit_code = outcome.exit_code
         result = outcome.as_json()
         log.event("verified", **result)
-        _store(settings, result)
+        verification.store(settings, result)
         return outcome
-
-
-def _verify(settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None, *, run_id: str) -> Outcome:
-    start = time.perf_counter()
-    table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
-    shards = shard_set.configured(settings, table)
-    warnings = source_identity.check_for_verification(
-        settings.SOURCE_DB,
-        table,
-        shards.shards,
-        repair=permits is not None,
-        force=permits is not None and permits.force,
-    )
-    source = Source(settings.SOURCE_DB, table)
-
-    with utf8_converter(table.encoding) as utf8, ProgressBar(Progress()) as bar:
-        comparison = Comparison(settings.SOURCE_DB, table, shards.map, rowids, utf8)
-        checker = Checker(source, rowids, comparison, shards, scope=scope, bar=bar, stop=interrupt.stop)
-        first = checker.run()
-        seconds = time.perf_counter() - start
-        if first.differences.is_equal or permits is None:
-            return Outcome(first, first, None, scope, seconds, warnings)
-        log.event("found", **first.differences.as_json())
-        repaired = Repair(source, comparison, shards, permits, run_id=run_id, stop=interrupt.stop).run(checker, first)
-        again = replace(scope, since=None, percent=None, only=repaired)
-        last = Checker(source, rowids, comparison, shards, scope=again, bar=bar, stop=interrupt.stop).run()
-        _keep_damaged_files(first.differences, last.differences)
-        return Outcome(first, last, repaired, scope, seconds)
-
-
-def _keep_damaged_files(first: Differences, last: Differences) -> None:
-    """The second comparison reads only the repaired windows, so it does not find damaged files again."""
-    last.notes += [note for note in first.notes if note.kind == "file" and note not in last.notes]
-
-
-def _store(settings: Settings, outcome: dict[str, Any]) -> None:
-    """Writes the outcome beside the shards, where `status` and the report read it."""
-    path = status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
-    try:
-        files.replace(path, json.dumps(outcome, ensure_ascii=False).encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise EtlError(f"{path}: cannot be written ({error.strerror}); fix the cause and run again") from None
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -150,6 +103,7 @@ def main(
     delete_foreign: Annotated[
         bool, typer.Option("--delete-foreign", help="With --repair: also delete rows that no run wrote.")
     ] = False,
+    verbose: Verbose = False,
     version: Version = False,  # noqa: ARG001 - its callback has already run
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard of its key.
@@ -174,5 +128,6 @@ def main(
             force=force,
             delete_foreign=delete_foreign,
             as_json=as_json,
+            speaks=speaks(verbose=verbose),
         )
     )

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from etl.core import ranges
 from etl.core.model import RowidRange
-from etl.shards.ledger_arrays import Ledger, Numbers
+from etl.shards.ledger_arrays import Ledger, Numbers, window_of
 
 Layout = tuple[bytes, bytes]
 """What two ledgers of the same windows have in common."""
@@ -29,8 +30,12 @@ class Ledgers:
             self._shards[layout] += 1
 
     def windows(self) -> tuple[RowidRange, ...]:
-        """The windows of the ledgers (`without_overlaps`)."""
-        return without_overlaps((self._sums[layout].windows, shards) for layout, shards in self._shards.items())
+        """The windows of the ledgers (`without_overlaps`); of ledgers that are joined differently, those in common."""
+        layouts: dict[ranges.Coverage, tuple[Ledger, int]] = {}
+        for layout, ledger in self._sums.items():
+            known, shards = layouts.get(ledger.coverage, (ledger, 0))
+            layouts[ledger.coverage] = known.common(ledger), shards + self._shards[layout]
+        return without_overlaps((ledger.windows, shards) for ledger, shards in layouts.values())
 
     def rows_of(self, windows: Sequence[RowidRange]) -> Numbers:
         """The rows of each window in all ledgers together."""
@@ -61,6 +66,10 @@ def without_overlaps(layouts: Iterable[tuple[Sequence[RowidRange], int]]) -> tup
 
 
 def others(ledger: Ledger, windows: Sequence[RowidRange]) -> list[RowidRange]:
-    """The ledger's windows that are none of these."""
-    has_all = int(np.count_nonzero(ledger.rows_of(windows) >= 0)) == len(ledger.first)
-    return [] if has_all else sorted(set(ledger.windows) - set(windows))
+    """The ledger's lines that are no part of these windows."""
+    has = ledger.rows_of(windows) >= 0
+    first = np.array([window.first_rowid for window in windows], np.int64)[has]
+    last = np.array([window.last_rowid for window in windows], np.int64)[has]
+    within = window_of(first, last, ledger.first)
+    is_part = (within >= 0) & (within == window_of(first, last, ledger.last))
+    return [line for line, known in zip(ledger.windows, is_part.tolist(), strict=True) if not known]

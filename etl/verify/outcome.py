@@ -36,6 +36,11 @@ class Outcome:
         return 0 if self.last.differences.is_equal else DIFFERENT
 
     @property
+    def is_news(self) -> bool:
+        """Whether there is more to say than that source and shards are equal."""
+        return bool(self.exit_code or self.repaired is not None or self.warnings)
+
+    @property
     def file_check(self) -> str | None:
         """The check that each file passed or failed, and SQLite's version; None where the scope left it out."""
         name = "quick_check" if self.scope.quick else "integrity_check"
