@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from etl.migrate.outcome import Outcome
 from etl.migrate.plan import plan as plans
 from etl.migrate.plan import render
 from etl.migrate.run import Migration
-from etl.runtime import files, hooks
+from etl.runtime import files, hooks, log
 from etl.runtime.console import (
     Version,
     errors_as_lines,
@@ -38,8 +38,23 @@ from etl.status.heartbeat import Heartbeat
 from etl.status.progress import Progress
 from etl.status.status_file import RunStatus
 from etl.status.units import counted
+from etl.verify import outcome as verify
+from etl.verify import verification
+from etl.verify.checker import Stopped
+from etl.verify.repair import Permits
+from etl.verify.scope import Scope
 
 _ENV_FILE = Path(".env")
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """What a refresh may delete."""
+
+    allow_deletes: int | None = None
+    """Up to so many rows that are gone from the source; None: as MAX_DELETE_PERCENT says."""
+    delete_foreign: bool = False
+    """Also rows that no run wrote."""
 
 
 @errors_as_lines
@@ -48,6 +63,7 @@ def run(
     env_file: Path | None = None,
     *,
     force: bool = False,
+    refresh: Refresh | None = None,
     speaks: bool = True,
     stop_after_s: float | None = None,
     max_rate: int | None = None,
@@ -55,15 +71,19 @@ def run(
     """One migration with the settings of `environ` over `env_file`; the exit code.
 
     With `force` it goes on although the disk seems too small, or the source seems to be another one than before. Unless
-    it `speaks`, it prints nothing but warnings and errors. `max_rate` goes before MAX_RATE.
+    it `speaks`, it prints nothing but warnings and errors. `max_rate` goes before MAX_RATE. With `refresh` old rows are
+    brought to what the source has now, after the new ones are loaded.
     """
     settings = load(environ, env_file)
     if max_rate is not None:
         settings = settings.model_copy(update={"MAX_RATE": max_rate})
     with hooks.reported(settings) as report, private_files(), Interrupt(stop_after_s) as interrupt:
-        outcome, status = _migrate(settings, interrupt, force=force, speaks=speaks)
+        outcome, status, refreshed = _migrate(settings, interrupt, force=force, refresh=refresh, speaks=speaks)
         summary.show(status)
         report.exit_code, report.message = _show_outcome(outcome, interrupt, speaks=speaks)
+        if refreshed and (speaks or refreshed.exit_code or refreshed.warnings):
+            print_result("\n".join(refreshed.lines()))
+        report.exit_code = status.exit_code or 0
         report.rows, report.seconds, report.complete = outcome.rows, outcome.seconds, outcome.is_complete
     return report.exit_code
 
@@ -93,15 +113,20 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         settings = load(environ)
         files.check(settings, *files.OF_A_RUN)
         demo.make_source(settings.SOURCE_DB, rows)
-        outcome, status = _migrate(settings, interrupt)
+        outcome, status, _ = _migrate(settings, interrupt)
         with tolerate_closed(sys.stdout):
             Console().print(_table(status))
         return _show_outcome(outcome, interrupt)[0]
 
 
 def _migrate(
-    settings: Settings, interrupt: Interrupt, *, force: bool = False, speaks: bool = True
-) -> tuple[Outcome, RunStatus]:
+    settings: Settings,
+    interrupt: Interrupt,
+    *,
+    force: bool = False,
+    refresh: Refresh | None = None,
+    speaks: bool = True,
+) -> tuple[Outcome, RunStatus, verify.Outcome | None]:
     """Runs in a session of its own, with a heartbeat."""
     files.check(settings, *files.OF_A_RUN)
     try:
@@ -125,10 +150,27 @@ def _migrate(
             warn=heartbeat.warn,
             force=force,
         ).run()
-        current.exit_code = _exit_code(outcome, interrupt)
+        refreshed = None
+        if refresh and outcome.is_complete:
+            permits = Permits(
+                force=force,
+                delete_foreign=refresh.delete_foreign,
+                delete_percent=settings.MAX_DELETE_PERCENT,
+                deletes=refresh.allow_deletes,
+            )
+            try:
+                refreshed = verification.run(
+                    settings, Scope(files=False), permits, run_id=current.run_id, stop=interrupt.stop
+                )
+            except Stopped:
+                outcome = replace(outcome, is_complete=False)
+            else:
+                log.event("refreshed", **refreshed.as_json())
+                verification.store(settings, refreshed.as_json())
+        current.exit_code = (refreshed.exit_code if refreshed else 0) or _exit_code(outcome, interrupt)
         current.totals = {"rows": outcome.rows}
         done = "nothing new" if outcome.nothing_new else "done"
-        return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code)
+        return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code), refreshed
 
 
 def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
@@ -181,6 +223,16 @@ def main(
         bool,
         typer.Option("--force", help="Go on although the disk seems too small, or the source seems to be another one."),
     ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Also bring old rows that changed or are gone to what the source has now.")
+    ] = False,
+    allow_deletes: Annotated[
+        int | None,
+        typer.Option("--allow-deletes", min=0, metavar="N", help="With --refresh: delete up to N rows that are gone."),
+    ] = None,
+    delete_foreign: Annotated[
+        bool, typer.Option("--delete-foreign", help="With --refresh: also delete rows that no run wrote.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what a run would do, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as one JSON object.")] = False,
     stop_after: StopAfter = None,
@@ -193,7 +245,8 @@ def main(
     Settings come from the environment, over the file .env here, over their defaults; the README lists them. Without a
     terminal, as in cron, a run that succeeds prints nothing.
 
-    Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 129/130/143 stopped by a signal.
+    Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 4 a refresh left differences,
+    129/130/143 stopped by a signal.
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
@@ -202,6 +255,10 @@ def main(
         raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
     if (plan or with_demo) and (stop_after is not None or max_rate is not None):
         raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
+    if refresh and (plan or with_demo):
+        raise typer.BadParameter("--refresh needs a run, not --plan or --demo")
+    if (allow_deletes is not None or delete_foreign) and not refresh:
+        raise typer.BadParameter("--allow-deletes and --delete-foreign go with --refresh")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:
@@ -215,6 +272,7 @@ def main(
             os.environ,
             _ENV_FILE,
             force=force,
+            refresh=Refresh(allow_deletes, delete_foreign) if refresh else None,
             speaks=speaks(verbose=verbose),
             stop_after_s=stop_after,
             max_rate=max_rate,

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
         "a whole number from 1 up, or nothing",
         ge=1,
     )
+    MAX_DELETE_PERCENT: float = _setting(
+        10.0,
+        "percentage of the rows that a refresh may delete from the shards; more need `--allow-deletes`",
+        "a number from 0 to 100",
+        ge=0,
+        le=100,
+    )
     LOG_RETENTION_DAYS: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
         30,
         "days after which a log of this program in LOG_DIR/logs is deleted; if empty, none is",

@@ -143,7 +143,7 @@ class Checker:
         readable = [slot for slot in slots if slot not in errors]
         for slot in readable:
             self._check_ledger(slot, counted[slot], manifest)
-        return self._sound(readable) if self._scope.is_everything else readable
+        return self._sound(readable) if self._scope.checks_files else readable
 
     def _worker(self, slots: Sequence[int]) -> AbstractContextManager[Worker]:
         return worker.opened(self._comparison, {slot: self._paths[slot] for slot in slots}, self._check_stop)

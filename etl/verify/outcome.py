@@ -44,7 +44,7 @@ class Outcome:
     def file_check(self) -> str | None:
         """The check that each file passed or failed, and SQLite's version; None where the scope left it out."""
         name = "quick_check" if self.scope.quick else "integrity_check"
-        return f"{name} of SQLite {sqlite_version()}" if self.scope.is_everything else None
+        return f"{name} of SQLite {sqlite_version()}" if self.scope.checks_files else None
 
     def as_json(self) -> dict[str, Any]:
         """docs/operations.md explains the fields."""

@@ -39,6 +39,10 @@ class Permits:
     """Follow a source that seems to be another file, or in which many rows differ."""
     delete_foreign: bool
     """Delete rows that no run wrote."""
+    delete_percent: float | None = None
+    """Of a refresh, which follows any number of changed rows: delete rows up to this share."""
+    deletes: int | None = None
+    """Of a refresh: delete up to so many rows, whatever their share."""
 
 
 class Repair:
@@ -116,6 +120,9 @@ class Repair:
         counts = {kind: result.differences.rows[kind].count for kind in _REPLACED}
         if not self._permits.delete_foreign:
             counts["extra"] -= result.differences.foreign_rows
+        if self._permits.delete_percent is not None:
+            self._check_deletes(counts["extra"], result.shard_rows, self._permits.delete_percent)
+            return
         limit = max(ALWAYS_ALLOWED_ROWS, int(result.shard_rows * ALLOWED_SHARE))
         if sum(counts.values()) <= limit:
             return
@@ -129,6 +136,15 @@ class Repair:
                 f"{complaint}; check that it is the right source; if it is, --repair --force makes the shards like it"
             )
         log.event("forced", "WARNING", although=complaint)
+
+    def _check_deletes(self, found: int, rows: int, percent: float) -> None:
+        limit = int(rows * percent / 100) if self._permits.deletes is None else self._permits.deletes
+        if found > limit:
+            raise Refused(
+                f"SOURCE_DB={self._source.path}: expected at most {limit:,} of the shards' {rows:,} rows to be gone "
+                f"from it, found {found:,}; nothing was deleted; check that it is the right source; if it is, "
+                f"--refresh --allow-deletes {found} deletes them (see MAX_DELETE_PERCENT)"
+            )
 
     def _statements(self, slot: int, table: Table, result: Result) -> list[str]:
         """Deletes the rows outside every window, and sets what SQLite keeps for the table as the source has it."""

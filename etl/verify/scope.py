@@ -27,11 +27,18 @@ class Scope:
     """Only this percentage of the windows, chosen at random."""
     only: frozenset[RowidRange] | None = None
     """Only these windows: those that were repaired."""
+    files: bool = True
+    """Check the files, too, if every rowid is compared."""
 
     @property
     def is_everything(self) -> bool:
-        """Whether every rowid is compared. Only then are files checked: a check always reads the whole file."""
+        """Whether every rowid is compared."""
         return self.since is None and self.percent is None and self.only is None
+
+    @property
+    def checks_files(self) -> bool:
+        """Whether files are checked: a check always reads the whole file, so only where every rowid is compared."""
+        return self.files and self.is_everything
 
     def slots(self, shard_map: ShardMap) -> list[int]:
         """The slots to compare. Raises Refused for a number that no shard has."""

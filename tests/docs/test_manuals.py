@@ -115,25 +115,26 @@ def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
 # -- operations --------------------------------------------------------------------------------------------------------
 
 
-def cron_command(place: Path, command: str) -> str:
-    """The line of the cron table that runs the command, for that place."""
+def cron_commands(place: Path) -> list[str]:
+    """The commands of the cron table, for that place."""
     (block,) = blocks("operations.md", "cron")
-    (line,) = [line for line in block.splitlines() if command in line]
-    assert "%" not in line, "cron takes it for a line's end"
-    return re.sub(r"^(\S+ ){5}", "", line).replace("/srv/clients", str(place))
+    lines = [line for line in block.splitlines() if "etl." in line]
+    assert not any("%" in line for line in lines), "cron takes it for a line's end"
+    return [re.sub(r"^(\S+ ){5}", "", line).replace("/srv/clients", str(place)) for line in lines]
 
 
 def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path: Path) -> None:
-    migrate, verify = (cron_command(place, command) for command in ("etl.migrate", "etl.verify"))
+    commands = cron_commands(place)
+    assert [command.partition("-m ")[2].split()[0] for command in commands] == ["etl.migrate"] * 2 + ["etl.verify"]
     (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    for command in (migrate, verify):
+    for command in commands:
         assert shell(tmp_path, command, terminal=False) == Outcome(0, "", "")
     with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00"):
-        for command in (migrate, verify):
+        for command in commands:
             busy = shell(tmp_path, command, terminal=False)
             assert (busy.code, "is at work here" in busy.out) == (3, True)
     (place / ".env").write_text("SOURCE_DB=nowhere.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
-    for command in (migrate, verify):
+    for command in commands:
         failed = shell(tmp_path, command, terminal=False)
         assert failed.code == 2
         assert "error: SOURCE_DB=nowhere.db: expected an SQLite file" in failed.out
