@@ -25,7 +25,8 @@ while True:  # appends, and updates of even rows only: short, long, with another
     for _ in range(dice.randrange(1, 20)):
         rowid, note = dice.randrange(1, rows // 2) * 2, "y" * dice.randrange(900)
         database.execute("UPDATE clients SET note = ?, amount = 1.5 WHERE rowid = ?", (note, rowid))
-        database.execute("UPDATE clients SET k = ? WHERE rowid = ?", (f"+7999{dice.randrange(10**7):07d}", rowid + 2))
+        moved = dice.randrange(1, rows // 8) * 8  # few others: with most keys changed it would not be the same source
+        database.execute("UPDATE clients SET k = ? WHERE rowid = ?", (f"+7999{dice.randrange(10**7):07d}", moved))
         database.execute("INSERT INTO clients (k, note) VALUES (?, 'appended')", (f"+7111{dice.randrange(10**7):07d}",))
     database.execute("COMMIT")
     time.sleep(dice.uniform(0, 0.004))
