@@ -158,7 +158,7 @@ DAMAGES = {
     ),
     "a row in two shards": Damage(copy(205), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1),
     "a row in two shards, one other": Damage(
-        copy(205, changes="'other'"), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1
+        copy(205, changes="'other'"), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1, foreign=1
     ),
     "damage in two far windows": Damage(
         every("UPDATE clients SET note = 'other' WHERE rowid IN (301, 1501)"),

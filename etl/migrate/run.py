@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 
 from etl.core import portability, ranges
 from etl.core.model import RowidRange, Table
@@ -55,9 +56,11 @@ class Migration:
 
     def run(self) -> Outcome:
         """Brings the shards to what the source has now. Raises Refused before anything is written, or EtlError."""
+        start = time.perf_counter()
+        attempts = 1
         while (outcome := self._attempt()) is None:
-            continue
-        return outcome
+            attempts += 1
+        return outcome if attempts == 1 else replace(outcome, seconds=time.perf_counter() - start)
 
     def _attempt(self) -> Outcome | None:
         """A run; None where it ended at old rows that kept new ones out, and that are replaced now."""

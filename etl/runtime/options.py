@@ -35,7 +35,9 @@ StopAfter = Annotated[
 ]
 MaxRate = Annotated[
     int | None,
-    typer.Option("--max-rate", min=1, metavar="ROWS_PER_S", help="Read at most so many rows a second; over MAX_RATE."),
+    typer.Option(
+        "--max-rate", min=1, metavar="ROWS_PER_S", help="Read so many rows a second on average; goes before MAX_RATE."
+    ),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print what a terminal would show, also where there is none.")

@@ -97,7 +97,7 @@ class Replacement:
                 connection.replace_ddl(shard.table, without_not_null(shard.table.ddl))
             every, now = np.union1d(delete, copy), log.now().isoformat()
             fill(connection, every)
-            connection.execute(sql.count_chosen(shard.table, "-", self._run_id, now))
+            connection.execute(sql.count_chosen(shard.table, "-", now))
             fill(connection, delete)
             connection.execute(sql.delete_chosen(shard.table))
             fill(connection, copy)
@@ -108,7 +108,7 @@ class Replacement:
                 lambda conflict: connection.execute(sql.copy_chosen(shard.table, conflict)),
             )
             fill(connection, every)
-            connection.execute(sql.count_chosen(shard.table, "+", self._run_id, now))
+            connection.execute(sql.count_chosen(shard.table, "+", now))
             if relaxed:
                 connection.replace_ddl(shard.table, shard.table.ddl)
             connection.execute("COMMIT")

@@ -144,14 +144,17 @@ def note_removed(table: Table) -> str:
     )
 
 
-def count_chosen(table: Table, sign: str, run_id: str, now: str) -> str:
-    """Adds (`+`) or subtracts (`-`), in the ledger's windows, the chosen rows that the shard has."""
+def count_chosen(table: Table, sign: str, now: str) -> str:
+    """Adds (`+`) or subtracts (`-`), in the ledger's windows, the chosen rows that the shard has.
+
+    The line keeps its run: a ledger's first run tells since when the shard is there.
+    """
     rowid = f"m.{quote(table.rowid_name)}"
     chosen = "FROM temp.etl_rowids AS r {} WHERE r.id BETWEEN w.first_rowid AND w.last_rowid"
     present = chosen.format(f"CROSS JOIN main.{quote(table.name)} AS m ON {rowid} = r.id")
     return (
         f"UPDATE main.{WINDOWS_TABLE} AS w SET rows = w.rows {sign} (SELECT count(*) {present}), "
-        f"run_id = {literal(run_id)}, committed_at = {literal(now)} WHERE EXISTS (SELECT 1 {chosen.format('')})"
+        f"committed_at = {literal(now)} WHERE EXISTS (SELECT 1 {chosen.format('')})"
     )
 
 
@@ -159,9 +162,11 @@ def correct_window(table: Table, window: RowidRange, run_id: str, now: str, *, f
     """Makes the ledger have exactly this window, with the number of its rows but for the `foreign` ones."""
     first, last = window.first_rowid, window.last_rowid
     lines = f"main.{WINDOWS_TABLE}"
-    counted = f"{first}, {last}, count(*) - {foreign}, {literal(run_id)}, {literal(now)}"
+    overlap = f"w.first_rowid <= {last} AND w.last_rowid >= {first}"
+    run = f"ifnull((SELECT min(w.run_id) FROM {lines} AS w WHERE {overlap}), {literal(run_id)})"
+    counted = f"{first}, {last}, count(*) - {foreign}, {run}, {literal(now)}"
     rows = f"main.{quote(table.name)} AS m NOT INDEXED WHERE {_between('m', table, window)}"
     return (
-        f"DELETE FROM {lines} AS w WHERE w.first_rowid <= {last} AND w.last_rowid >= {first}",
-        f"INSERT INTO {lines} SELECT {counted} FROM {rows}",
+        f"INSERT OR REPLACE INTO {lines} SELECT {counted} FROM {rows}",
+        f"DELETE FROM {lines} AS w WHERE {overlap} AND w.first_rowid <> {first}",
     )

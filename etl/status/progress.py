@@ -77,8 +77,10 @@ class Progress:
     def begin_load(
         self, *, now_s: float, rowids_todo: int, expected_rows: int | None, indexes: int, shard_rows: Mapping[int, int]
     ) -> None:
-        """Begins the load. Each shard still needs this many `indexes`, and already has its `shard_rows`."""
-        self.started_s = now_s
+        """Begins the load, or begins it again. Each shard still needs this many `indexes`, and has its `shard_rows`."""
+        self.started_s = self.started_s or now_s
+        self.rows_read = self.rows_done = self.rows
+        self.rowids_read, self.rowids_done, self.windows_in_flight = 0, 0.0, 0
         self.rowids_todo = rowids_todo
         self._expected_rows = None if expected_rows is None else expected_rows - sum(shard_rows.values())
         self._load_share = _LOAD_S / (_LOAD_S + indexes * _INDEX_S) if rowids_todo else 0.0

@@ -18,7 +18,7 @@ from etl.core import ranges
 from etl.core.model import RowidRange
 from etl.runtime import limits
 from etl.shards import ledger_arrays
-from etl.shards.comparison import SHARDS_AT_ONCE, ComparedRows, Comparison
+from etl.shards.comparison import ABSENT, CHANGED, SHARDS_AT_ONCE, ComparedRows, Comparison
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
@@ -233,9 +233,16 @@ class Checker:
             self._result.blocks[block] = differing
 
     def foreign(self, trace: Trace, slot: int, windows: Collection[int]) -> Numbers:
-        """The rowids of a shard's rows that the source does not have, in these windows."""
-        unknown = np.setdiff1d(trace.found[slot].rowids, trace.source.rowids)
-        return unknown[np.isin(self.blocks.window_of(unknown), list(windows))]
+        """The rowids of a shard's rows, in these windows, that no run wrote.
+
+        They are not the source's: it has no such rowid, or other cells under it in another shard.
+        """
+        found, source = trace.found[slot], trace.source
+        at = np.minimum(np.searchsorted(source.rowids, found.rowids), max(0, len(source.rowids) - 1))
+        is_home = source.slots[at] == slot if len(source.rowids) else np.zeros(len(found.rowids), np.bool_)
+        strange = found.rowids[(found.states == ABSENT) | ((found.states == CHANGED) & ~is_home)]
+        in_windows: Numbers = strange[np.isin(self.blocks.window_of(strange), list(windows))]
+        return in_windows
 
     def source_rows(self, source: Connection, block: int) -> ComparedRows:
         """All rows of the source in a block."""

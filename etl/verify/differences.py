@@ -64,7 +64,7 @@ class Differences:
     foreign: dict[int, set[int]] = field(default_factory=dict)
     """Slot → positions of the windows in which it has more rows than its ledger: no run wrote its extra rows there."""
     foreign_rows: int = 0
-    """Extra rows that no run wrote: in those windows, or outside every window."""
+    """Extra or duplicated rows that no run wrote: in those windows, or outside every window."""
     outside: set[int] = field(default_factory=set)
     """Slots with rows outside every window."""
     indexes: dict[int, list[Index]] = field(default_factory=dict)

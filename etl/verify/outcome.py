@@ -91,7 +91,7 @@ class Outcome:
         lines += [f"  {line}" for line in last.differences.lines()]
         if foreign := last.differences.foreign_rows:
             lines.append(
-                f"  no run wrote {foreign:,} of the extra rows, perhaps an application did; --repair keeps them, "
+                f"  no run wrote {foreign:,} of these rows, perhaps an application did; --repair keeps them, "
                 "--repair --delete-foreign deletes them"
             )
         if self.file_check:

@@ -119,7 +119,7 @@ class Repair:
     def _check_share(self, result: Result) -> None:
         counts = {kind: result.differences.rows[kind].count for kind in _REPLACED}
         if not self._permits.delete_foreign:
-            counts["extra"] -= result.differences.foreign_rows
+            counts["extra"] -= min(counts["extra"], result.differences.foreign_rows)
         if self._permits.delete_percent is not None:
             self._check_deletes(counts["extra"], result.shard_rows, self._permits.delete_percent)
             return
