@@ -89,11 +89,10 @@ def main(
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be repeated.")] = None,
     since: Annotated[int | None, typer.Option(help="Only windows that end at this rowid or later.")] = None,
     sample: Annotated[
-        float | None, typer.Option(help="Only this percentage of the windows, chosen at random.", min=0.0, max=100.0)
+        float | None,
+        typer.Option(help="Only this percentage of the blocks, at least one, chosen at random.", min=0.001, max=100.0),
     ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Replace the windows that differ by the source's rows.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make the rows that differ like the source's.")] = False,
     force: Annotated[
         bool,
         typer.Option(

@@ -83,8 +83,11 @@ class Outcome:
             lines += ["found:", *(f"  {line}" for line in first.differences.lines())]
             lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]
         rate = first.source_rows / max(self.seconds, 1e-9)
+        rows = counted(first.source_rows, "row")
+        if first.source_rows != first.shard_rows:
+            rows += f" in the source, {first.shard_rows:,}"
         compared = (
-            f"{counted(first.source_rows, 'row')} in {counted(first.shards, 'shard')}, "
+            f"{rows} in {counted(first.shards, 'shard')}, "
             f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
         lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")

@@ -45,7 +45,9 @@ class Scope:
         numbers = shard_map.shards
         unknown = sorted((self.shards or frozenset()) - set(numbers))
         if unknown:
-            raise Refused(f"--shard {unknown[0]}: expected one of {numbers[0]}..{numbers[-1]}; see NUM_SHARDS")
+            reserved = f", {shard_map.reserved_shard}" if shard_map.reserved_shard >= shard_map.num_shards else ""
+            listed = f"0..{shard_map.num_shards - 1}{reserved}"
+            raise Refused(f"--shard {unknown[0]}: expected one of {listed}; see NUM_SHARDS and RESERVED_SHARD")
         return [slot for slot, number in enumerate(numbers) if self.shards is None or number in self.shards]
 
     def holds(self, window: RowidRange) -> bool:
