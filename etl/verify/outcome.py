@@ -84,7 +84,7 @@ class Outcome:
             lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]
         rate = first.source_rows / max(self.seconds, 1e-9)
         rows = counted(first.source_rows, "row")
-        if first.source_rows != first.shard_rows:
+        if self.exit_code and first.source_rows != first.shard_rows:
             rows += f" in the source, {first.shard_rows:,}"
         compared = (
             f"{rows} in {counted(first.shards, 'shard')}, "

@@ -40,6 +40,6 @@ def test_the_messages_are_found_in_every_form_they_are_written_in() -> None:
     found = templates()
     assert found["…: made under other settings: …; set them back, or choose an empty SHARD_DIR"] == "shards/shard.py"
     assert found["the row … is too big to be read"] == "sources/reader.py", "given to a method that adds the place"
-    assert found["--shard …: expected one of …..…; see NUM_SHARDS"] == "verify/scope.py", "in a package"
+    assert found["--shard …: expected one of …; see NUM_SHARDS and RESERVED_SHARD"] == "verify/scope.py", "in a package"
     assert found["…=…: expected …"] == "runtime/settings.py", "a line of several"
     assert len(found) > 75
