@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
+import numpy as np
+
 from etl.core import portability, ranges
+from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.engines.local import load
 from etl.migrate import disk_estimate, preflight
@@ -53,6 +56,8 @@ class Migration:
         self._progress = progress
         self._warn = warn
         self._force = force
+        self._replaced = np.empty(0, np.int64)
+        """The rowids of old rows that this run has replaced because they kept new ones out."""
 
     def run(self) -> Outcome:
         """Brings the shards to what the source has now. Raises Refused before anything is written, or EtlError."""
@@ -98,6 +103,13 @@ class Migration:
         try:
             rows, seconds, is_complete = self._load_and_finish(table, shards, found)
         except StaleRows as stale:
+            if np.isin(stale.rowids, self._replaced).all():
+                raise EtlError(
+                    f"SOURCE_DB={self._settings.SOURCE_DB}, TABLE_NAME={table.name}: expected UNIQUE values once, "
+                    f"found one of the row {stale.rowids[0]} again in a new row; PRAGMA integrity_check tells whether "
+                    "an index is damaged; if not, a program changed the rows meanwhile; run again"
+                ) from None
+            self._replaced = np.union1d(self._replaced, stale.rowids)
             self._replace(table, rowids, shards, stale.rowids)
             return None
         if not is_complete:

@@ -93,7 +93,9 @@ class Comparison:
         """
         try:
             yield from self._rows(connection, sql.compared(self._table, number, self._key("m"), piece), path)
-        except ShardError:
+        except ShardError as error:
+            if error.is_locked:  # either file, and neither is damaged
+                raise EtlError(str(error)) from None
             self._check_source(connection, piece)
             raise
 

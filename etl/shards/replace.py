@@ -5,13 +5,13 @@ from the source, which is attached to its connection, and corrects the counts in
 delete theirs. So a row may be in two shards after a kill, but never in none.
 
 A UNIQUE conflict means that the row in the way is stale. Its rowid joins the others, its shard deletes it first, and
-the replacement begins again. Only where two stale rows are in each other's way in two shards, a kill between the two
+the replacement begins again. Only where stale rows are in each other's way in a circle of shards, a kill between two
 commits leaves one of them out; then its block still differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,19 +38,20 @@ class Replacement:
         self._comparison = comparison
         self._run_id = run_id
 
-    def replace(self, rowids: Numbers, held: Mapping[int, Numbers]) -> None:
+    def replace(self, rowids: Numbers, held: Mapping[int, Numbers], *, damaged: Collection[int] = frozenset()) -> None:
         """Makes the rows at these rowids those of the source, wherever they belong.
 
-        `held` has, by slot, the rowids that a shard holds now; a shard that is not in it is not written. Raises
-        EtlError.
+        `held` has, by slot, the rowids that a shard holds now; a shard that is not in it only gets the rows that it
+        lacks, and one of `damaged` is not opened. Raises EtlError.
         """
         in_the_way: dict[int, Numbers] = {}
         while True:
-            homes = self._homes(rowids, held)
+            homes = self._homes(rowids, held, damaged)
             try:
-                for slot in sorted(homes, key=lambda slot: slot in in_the_way):
+                for slot in _ordered(homes, in_the_way):
                     stale = np.union1d(homes[slot], in_the_way.get(slot, _NONE))
-                    self._write(slot, delete=stale, copy=homes[slot])
+                    owned = np.intersect1d(held.get(slot, _NONE), rowids)
+                    self._write(slot, delete=stale, copy=homes[slot], owned=owned)
                 break
             except StaleRows as stale:
                 in_the_way[slot] = np.union1d(in_the_way.get(slot, _NONE), stale.rowids)
@@ -60,10 +61,11 @@ class Replacement:
             if len(elsewhere):
                 self._write(slot, delete=elsewhere, copy=_NONE)
 
-    def holders(self, rowids: Numbers) -> dict[int, Numbers]:
-        """Which of these rowids each shard has, by slot."""
+    def holders(self, rowids: Numbers, slots: Iterable[int] | None = None) -> dict[int, Numbers]:
+        """Which of these rowids each shard has, by slot; of all shards unless `slots` are given."""
         held = {}
-        for slot, shard in enumerate(self._shards):
+        for slot in range(len(self._shards)) if slots is None else slots:
+            shard = self._shards[slot]
             with shard.opened() as connection:
                 fill(connection, rowids)
                 held[slot] = np.array(connection.fetch(sql.present(shard.table)).column(0), np.int64)
@@ -80,13 +82,20 @@ class Replacement:
                     connection.execute(statement)
             connection.execute("COMMIT")
 
-    def _homes(self, rowids: Numbers, held: Mapping[int, Numbers]) -> dict[int, Numbers]:
-        """The rowids that the source has, by the slot where they belong."""
+    def _homes(self, rowids: Numbers, held: Mapping[int, Numbers], damaged: Collection[int]) -> dict[int, Numbers]:
+        """The rowids that the source has, by the slot that is to be written, where they belong.
+
+        A shard that is not in `held` may be out of a repair's scope, or right in this block but not in the block of a
+        row that was in the way: a row that it lacks would be in no shard.
+        """
         with self._comparison.open() as connection:
             rows = self._comparison.chosen_rows(connection, rowids)
-        return {slot: of for slot in held if len(of := rows.rowids[rows.slots == slot])}
+        homes = {int(slot): rows.rowids[rows.slots == slot] for slot in np.unique(rows.slots) if slot not in damaged}
+        for slot, present in self.holders(rowids, [slot for slot in homes if slot not in held]).items():
+            homes[slot] = np.setdiff1d(homes[slot], present)
+        return {slot: of for slot, of in homes.items() if len(of)}
 
-    def _write(self, slot: int, *, delete: Numbers, copy: Numbers) -> None:
+    def _write(self, slot: int, *, delete: Numbers, copy: Numbers, owned: Numbers = _NONE) -> None:
         """Deletes rows of a shard, and copies others from the source, in one transaction."""
         shard = self._shards[slot]
         with shard.connect(cache_kib=limits.cache_kib(1)) as connection:
@@ -106,9 +115,24 @@ class Replacement:
                 shard.table,
                 copy,
                 lambda conflict: connection.execute(sql.copy_chosen(shard.table, conflict)),
+                owned=owned,
             )
             fill(connection, every)
             connection.execute(sql.count_chosen(shard.table, "+", now))
             if relaxed:
                 connection.replace_ddl(shard.table, shard.table.ddl)
             connection.execute("COMMIT")
+
+
+def _ordered(homes: Mapping[int, Numbers], in_the_way: Mapping[int, Numbers]) -> Iterator[int]:
+    """The slots, each after those that get its rows in the way; in a circle of such slots, any first."""
+    left = sorted(homes, key=lambda slot: slot in in_the_way)
+    while left:
+        free = (
+            slot
+            for slot in left
+            if not any(np.isin(in_the_way.get(slot, _NONE), homes[other]).any() for other in left if other != slot)
+        )
+        slot = next(free, left[0])
+        left.remove(slot)
+        yield slot

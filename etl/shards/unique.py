@@ -12,6 +12,8 @@ from etl.shards.comparison import fill
 from etl.shards.ledger_arrays import Numbers
 from etl.sqlite.adbc import Connection, ShardError
 
+_NONE = np.empty(0, np.int64)
+
 
 class StaleRows(ShardError):
     """Stale rows of a shard keep new ones out. The caller replaces them, and inserts the new ones again."""
@@ -21,11 +23,13 @@ class StaleRows(ShardError):
         self.rowids = rowids
 
 
-def insert(connection: Connection, table: Table, new: Numbers, rows: Callable[[str], object]) -> None:
+def insert(
+    connection: Connection, table: Table, new: Numbers, rows: Callable[[str], object], *, owned: Numbers = _NONE
+) -> None:
     """Inserts rows with these rowids, in a transaction, by a function that takes the conflict clause.
 
-    Raises StaleRows where rows are in the way, and ShardError where one of them may be a row that no run wrote. The
-    transaction is then rolled back.
+    Raises StaleRows where rows are in the way, and ShardError where one of them may be a row that no run wrote, unless
+    it is `owned`: the caller may delete it. The transaction is then rolled back.
     """
     try:
         rows("ABORT")
@@ -40,7 +44,7 @@ def insert(connection: Connection, table: Table, new: Numbers, rows: Callable[[s
         removed = np.array(connection.fetch(sql.REMOVED).column(0), np.int64)
         connection.execute("ROLLBACK")
         rowids = np.setdiff1d(removed, new)  # those before the conflict had been inserted
-        fill(connection, rowids)
+        fill(connection, np.setdiff1d(rowids, owned))
         if not len(rowids) or connection.execute(sql.foreign(table)):
             raise
         raise StaleRows(str(error), rowids) from None

@@ -131,6 +131,11 @@ def sqlite_version() -> str:
 class ShardError(EtlError):
     """A shard file could not be read or written. Callers that expect files of other kinds catch it."""
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether another program holds the file: it is not damaged."""
+        return "is locked)" in str(self)
+
 
 _NEXT_STEPS = {
     "database or disk is full": "free some disk space and run again",

@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 import numpy as np
 
 from etl.core import ranges
+from etl.core.errors import EtlError
 from etl.core.model import RowidRange
+from etl.core.ranges import Coverage
 from etl.runtime import limits
 from etl.shards import ledger_arrays
 from etl.shards.comparison import ABSENT, CHANGED, SHARDS_AT_ONCE, ComparedRows, Comparison
@@ -80,6 +82,9 @@ class Checker:
     def run(self) -> Result:
         """Compares everything in the scope. Raises EtlError, Stopped, or Refused where no shard fits the settings."""
         slots, ledgers = self._structure.read(self._scope.slots(self._map))
+        for slot in set(range(self._all_slots)) - set(self._scope.slots(self._map)):
+            with suppress(EtlError):  # a shard that is not compared still says which windows there are
+                ledgers.add(self._shard_set.shards[slot].ledger())
         windows = ledgers.windows()
         row_bytes = self._source.path.stat().st_size / max(1, int(ledgers.rows_of(windows).sum()))
         chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()), row_bytes=row_bytes)
@@ -178,7 +183,7 @@ class Checker:
         """Checks a shard's rows outside every window, and its ledger."""
         windows = self._result.all_windows
         with self._worker([slot]) as shard:
-            outside = shard.all_rows(slot, self._scope.outside(windows))
+            outside = shard.all_rows(slot, self.outside)
         if len(outside.rowids):
             self._differences.rows["extra"].add(outside.rowids)
             self._differences.outside.add(slot)
@@ -231,6 +236,11 @@ class Checker:
         )
         if len(classify(trace, equal=equal, into=self._differences, blocks=self.blocks)):
             self._result.blocks[block] = differing
+
+    @property
+    def outside(self) -> Coverage:
+        """The rowids in scope that are outside every window, where a shard should have no row."""
+        return self._scope.outside(self._result.all_windows)
 
     def foreign(self, trace: Trace, slot: int, windows: Collection[int]) -> Numbers:
         """The rowids of a shard's rows, in these windows, that no run wrote.

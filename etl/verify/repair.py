@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etl.core import ranges
 from etl.core.errors import Refused
-from etl.core.model import MAX_ROWID, MIN_ROWID, RowidRange, Table
+from etl.core.model import RowidRange, Table
 from etl.runtime import limits, log
 from etl.shards import reconciliation
 from etl.shards.comparison import Comparison
@@ -81,6 +80,9 @@ class Repair:
         for slot in sorted(slots):
             contents = self._shards[slot].find(())
             self._shards[slot].refuse_triggers(contents.triggers if contents else ())
+        if self._permits.delete_foreign:
+            for slot in slots & differences.outside:
+                self._execute(slot, [sql.delete_rows(table, gap) for gap in checker.outside])
         for block, of_block in result.blocks.items():
             self._check_stop()
             self._replace(checker, block, of_block, result)
@@ -89,7 +91,7 @@ class Repair:
             if slot in slots:
                 windows = {result.compared[position]: foreign[position] for position in sorted(positions)}
                 self._replacement.correct_ledger(slot, windows)
-        for slot in slots & (differences.outside | differences.headers | differences.sequences):
+        for slot in slots & (differences.headers | differences.sequences):
             self._execute(slot, self._statements(slot, table, result))
         for slot, wrong in differences.indexes.items():
             if slot in slots:
@@ -113,7 +115,7 @@ class Repair:
                 foreign = checker.foreign(trace, slot, positions)
                 self._foreign.setdefault(slot, Counter()).update(checker.blocks.window_of(foreign).tolist())
                 held[slot] = np.setdiff1d(held[slot], foreign)
-        self._replacement.replace(rowids, held)
+        self._replacement.replace(rowids, held, damaged=result.differences.damaged)
         log.event("repaired", rows=len(rowids), shards=[self._map.shards[slot] for slot in held])
 
     def _check_share(self, result: Result) -> None:
@@ -147,12 +149,9 @@ class Repair:
             )
 
     def _statements(self, slot: int, table: Table, result: Result) -> list[str]:
-        """Deletes the rows outside every window, and sets what SQLite keeps for the table as the source has it."""
+        """Sets what SQLite keeps for the table as the source has it."""
         differences = result.differences
         statements: list[str] = []
-        if slot in differences.outside and self._permits.delete_foreign:
-            gaps = ranges.subtract((RowidRange(MIN_ROWID, MAX_ROWID),), ranges.union(result.all_windows))
-            statements += [sql.delete_rows(table, gap) for gap in gaps]
         if slot in differences.headers:
             statements += [f"PRAGMA user_version = {table.user_version}"]
             statements += [f"PRAGMA application_id = {table.application_id}"]

@@ -13,6 +13,7 @@ from etl.core.model import RowidRange, Table, folded
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
+from etl.sqlite.adbc import ShardError
 from etl.status.units import counted
 from etl.verify import ledgers
 from etl.verify.differences import Differences
@@ -81,7 +82,9 @@ class StructureCheck:
         return EtlError(f"{shard.path}: expected a shard, found none; run migrate, which rebuilds only this shard")
 
     def damaged(self, slot: int, error: EtlError) -> None:
-        """Notes that a shard's whole file must be rebuilt."""
+        """Notes that a shard's whole file must be rebuilt. Raises the error where a program only holds the file."""
+        if isinstance(error, ShardError) and error.is_locked:
+            raise error
         path = str(self._shards[slot].path)
         self._differences.note("file", path, str(error).removeprefix(f"{path}: "))
         self._differences.damaged.add(slot)

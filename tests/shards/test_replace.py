@@ -1,6 +1,8 @@
 """Rows replaced by what the source has: whatever moved between rows, windows and shards, UNIQUE values included."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -11,8 +13,9 @@ from etl.migrate.command import run as load
 from etl.sqlite.adbc import Connection
 from etl.verify.command import run
 from etl.verify.scope import Scope
+from tests.oracle import expected_shard
 from tests.verifier import Verifier
-from tests.workplace import Workplace, differences, migrate, shard_files
+from tests.workplace import Workplace, differences, error_line, migrate, shard_files
 
 ROWS = 60
 UNIQUE = {
@@ -97,6 +100,82 @@ def test_rows_that_an_application_wrote_stay_beside_those_that_are_replaced(
         assert (said["exit_code"], said["differences"], said["foreign_rows"]) == (4, {"extra": 2, "ledger": 1}, 2)
     assert verify(environ, Scope(quick=True), repair=True, delete_foreign=True)["exit_code"] == 0
     assert differences(environ) == []
+
+
+def keyed(shard: int) -> str:
+    """A key of that shard, of two."""
+    return next(
+        key for i in range(99) if expected_shard((key := f"x{i}").encode(), num_shards=2, reserved_shard=2) == shard
+    )
+
+
+def in_some_shard(environ: dict[str, str]) -> set[int]:
+    found: set[int] = set()
+    for path in shard_files(environ):
+        with closing(sqlite3.connect(path)) as database:
+            found |= {rowid for (rowid,) in database.execute("SELECT rowid FROM clients")}
+    return found
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(since=31), Scope(shards=frozenset({0})), Scope(shards=frozenset({1}))], ids=["late", "one", "other"]
+)
+def test_a_repair_of_a_part_leaves_no_row_out(workplace: Workplace, verify: Verifier, scope: Scope) -> None:
+    environ = migrated(workplace, "u TEXT UNIQUE", "", shards=2)
+    workplace.script(
+        f"UPDATE clients SET k = '{keyed(0)}' WHERE rowid IN (5, 50)",
+        f"UPDATE clients SET k = '{keyed(1)}' WHERE rowid IN (6, 51)",
+    )
+    assert verify(environ, Scope(quick=True), repair=True)["exit_code"] == 0
+    workplace.script(
+        f"UPDATE clients SET k = '{keyed(1)}', u = 'given up' WHERE rowid = 5",
+        "UPDATE clients SET u = 'u5' WHERE rowid = 50",
+        f"UPDATE clients SET k = '{keyed(0)}' WHERE rowid = 51",
+    )
+    verify(environ, scope, repair=True)
+    assert in_some_shard(environ) == set(range(1, ROWS + 1))
+    assert verify(environ, Scope(quick=True), repair=True)["exit_code"] == 0
+    assert differences(environ) == []
+
+
+def test_a_source_that_breaks_its_own_unique_ends_the_run(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = migrated(workplace, "u TEXT UNIQUE", "", shards=1)
+    workplace.script(
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_schema SET sql = replace(sql, ' UNIQUE', '       ') WHERE name = 'clients'",
+        "DELETE FROM sqlite_schema WHERE name LIKE 'sqlite_autoindex%'",
+    )
+    workplace.script(
+        "INSERT INTO clients (k, u) VALUES ('new', 'u5')",
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_schema SET sql = replace(sql, 'u TEXT       ', 'u TEXT UNIQUE') WHERE name = 'clients'",
+    )
+    capsys.readouterr()
+    assert load(environ) in (1, 2)
+    assert error_line(capsys.readouterr().err)
+
+
+def test_a_shard_that_a_program_holds_is_not_called_damaged(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("etl.sqlite.adbc.BUSY_TIMEOUT_MS", 100)
+    environ = migrated(workplace, "u TEXT", "", shards=2)
+    hold = (
+        "import sqlite3, sys\nd = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "d.execute('PRAGMA locking_mode = EXCLUSIVE')\nd.execute('BEGIN EXCLUSIVE')\nprint('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", hold, str(shard_files(environ)[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        capsys.readouterr()
+        assert run(environ) == 1
+        assert "close the program that holds it and run again" in error_line(capsys.readouterr().err)
+        holder.communicate()
+    assert run(environ) == 0
 
 
 CHANGES = st.lists(
