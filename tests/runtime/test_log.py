@@ -51,6 +51,7 @@ def test_the_start_has_the_effective_settings(workplace: Workplace) -> None:
     assert (settings["NUM_SHARDS"], settings["INDEX_COLUMNS"], settings["TOTAL_ROWS"]) == (3, ["k", "INN"], None)
     others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"} | {
         "MAX_RATE",
+        "MAX_DELETE_PERCENT",
         "LOG_RETENTION_DAYS",
     }
     assert settings.keys() == {*workplace.environ(), *others}
