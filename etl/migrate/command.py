@@ -6,21 +6,21 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from etl.core.errors import EtlError, Refused
 from etl.migrate import demo
 from etl.migrate.outcome import Outcome
 from etl.migrate.plan import plan as plans
 from etl.migrate.plan import render
+from etl.migrate.refresh import Refresh
 from etl.migrate.run import Migration
-from etl.runtime import files, hooks, log
+from etl.runtime import files, hooks
 from etl.runtime.console import (
     Version,
     errors_as_lines,
@@ -39,22 +39,8 @@ from etl.status.progress import Progress
 from etl.status.status_file import RunStatus
 from etl.status.units import counted
 from etl.verify import outcome as verify
-from etl.verify import verification
-from etl.verify.checker import Stopped
-from etl.verify.repair import Permits
-from etl.verify.scope import Scope
 
 _ENV_FILE = Path(".env")
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """What a refresh may delete."""
-
-    allow_deletes: int | None = None
-    """Up to so many rows that are gone from the source; None: as MAX_DELETE_PERCENT says."""
-    delete_foreign: bool = False
-    """Also rows that no run wrote."""
 
 
 @errors_as_lines
@@ -115,7 +101,7 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         demo.make_source(settings.SOURCE_DB, rows)
         outcome, status, _ = _migrate(settings, interrupt)
         with tolerate_closed(sys.stdout):
-            Console().print(_table(status))
+            Console().print(demo.table_of(status))
         return _show_outcome(outcome, interrupt)[0]
 
 
@@ -152,21 +138,8 @@ def _migrate(
         ).run()
         refreshed = None
         if refresh and outcome.is_complete:
-            permits = Permits(
-                force=force,
-                delete_foreign=refresh.delete_foreign,
-                delete_percent=settings.MAX_DELETE_PERCENT,
-                deletes=refresh.allow_deletes,
-            )
-            try:
-                refreshed = verification.run(
-                    settings, Scope(files=False), permits, run_id=current.run_id, stop=interrupt.stop
-                )
-            except Stopped:
-                outcome = replace(outcome, is_complete=False)
-            else:
-                log.event("refreshed", **refreshed.as_json())
-                verification.store(settings, refreshed.as_json())
+            refreshed = refresh.run(settings, run_id=current.run_id, stop=interrupt.stop, force=force)
+            outcome = replace(outcome, is_complete=refreshed is not None)
         current.exit_code = (refreshed.exit_code if refreshed else 0) or _exit_code(outcome, interrupt)
         current.totals = {"rows": outcome.rows}
         done = "nothing new" if outcome.nothing_new else "done"
@@ -196,15 +169,6 @@ def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True
     for shard in outcome.unproved:
         print_result(f"shard {shard} was loaded later than the others; run python -m etl.verify to check that they fit")
     return _exit_code(outcome, interrupt), text
-
-
-def _table(status: RunStatus) -> RichTable:
-    table = RichTable(title="shards")
-    for name in ("shard", "rows", "MB"):
-        table.add_column(name, justify="right")
-    for shard in status.shards:
-        table.add_row(str(shard.shard), f"{shard.rows:,}", f"{shard.bytes / 1e6:,.1f}")
-    return table
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

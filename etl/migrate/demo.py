@@ -6,7 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from rich.table import Table as RichTable
+
 from etl.core.errors import Refused
+from etl.status.status_file import RunStatus
 
 ROWS = 200_000
 _ROWS_PER_STATEMENT = 500_000
@@ -70,3 +73,13 @@ def make_source(path: Path, rows: int) -> None:
         ) from None
     except sqlite3.Error as error:
         raise Refused(f"{path}: expected the demo's own file ({error}); move it away") from error
+
+
+def table_of(status: RunStatus) -> RichTable:
+    """The shards, as the demo prints them."""
+    table = RichTable(title="shards")
+    for name in ("shard", "rows", "MB"):
+        table.add_column(name, justify="right")
+    for shard in status.shards:
+        table.add_row(str(shard.shard), f"{shard.rows:,}", f"{shard.bytes / 1e6:,.1f}")
+    return table

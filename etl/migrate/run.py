@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from etl.core import portability, ranges
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.engines.local import load
-from etl.migrate import disk_estimate, preflight
+from etl.migrate import disk_estimate, load_log, preflight
 from etl.migrate.commit_tracker import CommitTracker
 from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
@@ -97,9 +96,7 @@ class Migration:
         if found.is_complete:
             self._log_totals(shards, found.rows)
             return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved)
-        self._log_plan(table, rowids, found)
-        for warning in portability.warnings(table, indexed, shards.indexes):
-            log.event("versions", "INFO" if found.done else "WARNING", warning=warning)
+        load_log.begin(settings, table, rowids, found, indexed=indexed, indexes=shards.indexes)
         try:
             rows, seconds, is_complete = self._load_and_finish(table, shards, found)
         except StaleRows as stale:
@@ -226,26 +223,6 @@ class Migration:
                 bar.tick()
             return [future.result() for future in futures]
 
-    def _log_plan(self, table: Table, rowids: RowidRange | None, found: Checkpoint) -> None:
-        level = "INFO" if found.done else "WARNING"  # said once: cron would mail it after each run
-        if table.triggers:
-            log.event("triggers", level, not_carried=", ".join(table.triggers))
-        if self._settings.RESERVED_SHARD < self._settings.NUM_SHARDS:
-            log.event(
-                "reserved",
-                level,
-                shard=self._settings.RESERVED_SHARD,
-                shared="rows without a key are in a hash shard",
-            )
-        log.event(
-            "plan",
-            source=str(self._settings.SOURCE_DB),
-            table=table.name,
-            shards=len(found.found),
-            rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
-            done=f"{_share_done(rowids, found):.1%}" if rowids else "100.0%",
-        )
-
     def _log_totals(self, shards: ConfiguredShardSet, rows: Sequence[int]) -> None:
         self._progress.shard_rows = dict(zip(shards.map.shards, rows, strict=True))
         for number, shard, count in zip(shards.map.shards, shards.shards, rows, strict=True):
@@ -255,8 +232,3 @@ class Migration:
         """The results of the work on each shard, WRITERS at a time; raises the first error."""
         with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
             return list(pool.map(work, items))
-
-
-def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
-    """The share of the source's present rowids that every shard has."""
-    return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span

@@ -8,8 +8,8 @@ as sets, which says what differs; so nothing is called a difference that was see
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 
 import numpy as np
@@ -20,7 +20,7 @@ from etl.core.model import RowidRange
 from etl.core.ranges import Coverage
 from etl.runtime import limits
 from etl.shards import ledger_arrays
-from etl.shards.comparison import ABSENT, CHANGED, SHARDS_AT_ONCE, ComparedRows, Comparison
+from etl.shards.comparison import SHARDS_AT_ONCE, ComparedRows, Comparison
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
@@ -31,12 +31,11 @@ from etl.verify import worker
 from etl.verify.blocks import Blocks
 from etl.verify.differences import Result
 from etl.verify.scope import Scope
-from etl.verify.shard_reader import ShardReader, checkers
+from etl.verify.shard_reader import ShardReader, faults
 from etl.verify.structure import StructureCheck
-from etl.verify.trace import Trace, classify
+from etl.verify.trace import Trace, classify, foreign_rows
 from etl.verify.worker import Part, Worker
 
-_TICK_S = 0.2
 _THREADS = 2
 
 
@@ -68,7 +67,6 @@ class Checker:
         self._bar = bar
         self._stop = stop
         self._readers = [ShardReader(shard.path, source.table) for shard in shard_set.shards]
-        self._paths = [shard.path for shard in shard_set.shards]
         self._result = Result()
         self._differences = self._result.differences
         self._structure = StructureCheck(shard_set, self._readers, source.table, scope=scope, into=self._differences)
@@ -151,7 +149,7 @@ class Checker:
         return self._sound(readable) if self._scope.checks_files else readable
 
     def _worker(self, slots: Sequence[int]) -> AbstractContextManager[Worker]:
-        return worker.opened(self._comparison, {slot: self._paths[slot] for slot in slots}, self._check_stop)
+        return worker.opened(self._comparison, {slot: self._readers[slot].path for slot in slots}, self._check_stop)
 
     def _gather(self, block: int, parts: Mapping[int, Part], counted: Mapping[int, Numbers]) -> None:
         """Takes in what a worker found in a block."""
@@ -196,18 +194,11 @@ class Checker:
 
     def _sound(self, slots: Sequence[int]) -> list[int]:
         """Checks the files; the slots whose file is sound."""
-        sound = []
-        with checkers() as pool:
-            checks = {slot: pool.submit(self._readers[slot].fault, quick=self._scope.quick) for slot in slots}
-            for slot, check in checks.items():
-                while wait([check], timeout=_TICK_S).not_done:
-                    self._check_stop()
-                self._check_stop()
-                if error := check.result():
-                    self._structure.damaged(slot, error)
-                else:
-                    sound.append(slot)
-        return sound
+        readers = {slot: self._readers[slot] for slot in slots}
+        errors = faults(readers, quick=self._scope.quick, check_stop=self._check_stop)
+        for slot, error in errors.items():
+            self._structure.damaged(slot, error)
+        return [slot for slot in slots if slot not in errors]
 
     # -- where they differ ---------------------------------------------------------------------------------------------
 
@@ -230,10 +221,9 @@ class Checker:
         ]
         trace = Trace(expected, self.shard_rows(block, differing))
         equal = set(readable) - set(differing)
-        foreign = self._differences.foreign
-        self._differences.foreign_rows += sum(
-            len(self.foreign(trace, slot, foreign[slot])) for slot in trace.found if slot in foreign
-        )
+        for slot, windows in self._differences.foreign.items():
+            if slot in trace.found:
+                self._differences.foreign_rows += len(foreign_rows(trace, slot, self.blocks, windows))
         if len(classify(trace, equal=equal, into=self._differences, blocks=self.blocks)):
             self._result.blocks[block] = differing
 
@@ -241,18 +231,6 @@ class Checker:
     def outside(self) -> Coverage:
         """The rowids in scope that are outside every window, where a shard should have no row."""
         return self._scope.outside(self._result.all_windows)
-
-    def foreign(self, trace: Trace, slot: int, windows: Collection[int]) -> Numbers:
-        """The rowids of a shard's rows, in these windows, that no run wrote.
-
-        They are not the source's: it has no such rowid, or other cells under it in another shard.
-        """
-        found, source = trace.found[slot], trace.source
-        at = np.minimum(np.searchsorted(source.rowids, found.rowids), max(0, len(source.rowids) - 1))
-        is_home = source.slots[at] == slot if len(source.rowids) else np.zeros(len(found.rowids), np.bool_)
-        strange = found.rowids[(found.states == ABSENT) | ((found.states == CHANGED) & ~is_home)]
-        in_windows: Numbers = strange[np.isin(self.blocks.window_of(strange), list(windows))]
-        return in_windows
 
     def source_rows(self, source: Connection, block: int) -> ComparedRows:
         """All rows of the source in a block."""

@@ -20,7 +20,7 @@ from etl.sources.reader import Source
 from etl.sqlite import sql
 from etl.verify.checker import Checker, Stopped
 from etl.verify.differences import Result
-from etl.verify.trace import Trace, classify
+from etl.verify.trace import Trace, classify, foreign_rows
 
 ALWAYS_ALLOWED_ROWS = 1_000
 """A repair may always replace or delete this number of rows …"""
@@ -112,7 +112,7 @@ class Repair:
         held = {slot: rows.rowids for slot, rows in trace.found.items()}
         for slot, positions in result.differences.foreign.items():
             if slot in held and not self._permits.delete_foreign:
-                foreign = checker.foreign(trace, slot, positions)
+                foreign = foreign_rows(trace, slot, checker.blocks, positions)
                 self._foreign.setdefault(slot, Counter()).update(checker.blocks.window_of(foreign).tolist())
                 held[slot] = np.setdiff1d(held[slot], foreign)
         self._replacement.replace(rowids, held, damaged=result.differences.damaged)

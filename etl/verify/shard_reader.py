@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from etl.sqlite.ddl import without_not_null
 
 NEXT_STEP = "move the file away and run migrate, which rebuilds only this shard"
 _SEQUENCE = "sqlite_sequence"
+_TICK_S = 0.2
 _CHECKERS = 2
 """Files checked at the same time. integrity_check needs a large cache, and they share the budget for it."""
 
@@ -84,11 +84,18 @@ def keeps_sequence(table: Table) -> bool:
         return (_SEQUENCE,) in connection.execute(sql.SELECT_NAMES)
 
 
-@contextmanager
-def checkers() -> Iterator[ThreadPoolExecutor]:
-    """Threads for `ShardReader.fault` while rows are compared; checks that have not begun when it ends are dropped."""
+def faults(readers: Mapping[int, ShardReader], *, quick: bool, check_stop: Callable[[], None]) -> dict[int, EtlError]:
+    """What `ShardReader.fault` finds, by slot. `check_stop` is called meanwhile; checks not begun are then dropped."""
+    found = {}
     with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="etl") as pool:
         try:
-            yield pool
+            checks = {slot: pool.submit(reader.fault, quick=quick) for slot, reader in readers.items()}
+            for slot, check in checks.items():
+                while wait([check], timeout=_TICK_S).not_done:
+                    check_stop()
+                check_stop()
+                if error := check.result():
+                    found[slot] = error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from etl.shards.comparison import SAME, ComparedRows
+from etl.shards.comparison import ABSENT, CHANGED, SAME, ComparedRows
 from etl.shards.ledger_arrays import Numbers
 from etl.verify.blocks import Blocks
 from etl.verify.differences import Differences
@@ -58,6 +58,19 @@ def classify(trace: Trace, *, equal: Collection[int], into: Differences, blocks:
     _to_repair(into, blocks, slots[known][~is_home], source.rowids[row[~is_home]])
     _to_repair(into, blocks, slots[~known], rowids[~known])
     return np.unique(np.concatenate(list(kinds.values())))
+
+
+def foreign_rows(trace: Trace, slot: int, blocks: Blocks, windows: Collection[int]) -> Numbers:
+    """The rowids of a shard's rows, in these windows, that no run wrote.
+
+    They are not the source's: it has no such rowid, or other cells under it in another shard.
+    """
+    found, source = trace.found[slot], trace.source
+    at = np.minimum(np.searchsorted(source.rowids, found.rowids), max(0, len(source.rowids) - 1))
+    is_home = source.slots[at] == slot if len(source.rowids) else np.zeros(len(found.rowids), np.bool_)
+    strange = found.rowids[(found.states == ABSENT) | ((found.states == CHANGED) & ~is_home)]
+    in_windows: Numbers = strange[np.isin(blocks.window_of(strange), list(windows))]
+    return in_windows
 
 
 def _flags(source: ComparedRows, rows: npt.NDArray[np.int64]) -> Flags:

@@ -14,7 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from etl.migrate.command import Refresh, run
+from etl.migrate.command import run
+from etl.migrate.refresh import Refresh
 from tests.damage import Environ
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate, shard_files
 

@@ -1,0 +1,45 @@
+"""What the log says before a load: the event `plan`, and what the operator should know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etl.core import portability, ranges
+from etl.core.model import Index, RowidRange, Table
+from etl.runtime import log
+from etl.runtime.settings import Settings
+from etl.shards.checkpoint import Checkpoint
+from etl.shards.ddl_check import IndexedColumns
+
+
+def begin(
+    settings: Settings,
+    table: Table,
+    rowids: RowidRange | None,
+    found: Checkpoint,
+    *,
+    indexed: IndexedColumns,
+    indexes: Sequence[Index],
+) -> None:
+    """Logs what the load begins with. The first load warns; later ones only note the same: cron would mail it."""
+    level = "INFO" if found.done else "WARNING"
+    if table.triggers:
+        log.event("triggers", level, not_carried=", ".join(table.triggers))
+    if settings.RESERVED_SHARD < settings.NUM_SHARDS:
+        shared = "rows without a key are in a hash shard"
+        log.event("reserved", level, shard=settings.RESERVED_SHARD, shared=shared)
+    log.event(
+        "plan",
+        source=str(settings.SOURCE_DB),
+        table=table.name,
+        shards=len(found.found),
+        rowids=f"{rowids.first_rowid}..{rowids.last_rowid}" if rowids else "none",
+        done=f"{_share_done(rowids, found):.1%}" if rowids else "100.0%",
+    )
+    for warning in portability.warnings(table, indexed, indexes):
+        log.event("versions", level, warning=warning)
+
+
+def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
+    """The share of the source's present rowids that every shard has."""
+    return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span
