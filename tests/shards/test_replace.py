@@ -186,7 +186,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(changes=CHANGES, shards=st.integers(1, 4), unique=st.sampled_from(sorted(UNIQUE)))
 def test_any_changes_of_the_source_are_followed(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int, int]], shards: int, unique: str

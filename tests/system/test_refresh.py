@@ -208,5 +208,5 @@ class Years(RuleBasedStateMachine):
         self._directory.cleanup()
 
 
-Years.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
+Years.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
 TestYears = Years.TestCase
