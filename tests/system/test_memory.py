@@ -64,11 +64,11 @@ def populate(place: Workplace, heavy: range, *, step: int) -> None:
 
 
 HEAVY = {
-    "among the first, dense": (range(100, 150), 1),
-    "among the first, sparse": (range(100, 150), 1_000_003),
-    "in the middle, dense": (range(FIRST_READ_ROWS + 1_000, FIRST_READ_ROWS + 1_050), 1),
-    "in the middle, sparse": (range(FIRST_READ_ROWS + 1_000, FIRST_READ_ROWS + 1_050), 1_000_003),
-    "spread out, dense": (range(0, SMALL_ROWS, SMALL_ROWS // 50), 1),
+    "among the first, dense": (range(100, 200), 1),
+    "among the first, sparse": (range(100, 200), 1_000_003),
+    "in the middle, dense": (range(FIRST_READ_ROWS + 1_000, FIRST_READ_ROWS + 1_100), 1),
+    "in the middle, sparse": (range(FIRST_READ_ROWS + 1_000, FIRST_READ_ROWS + 1_100), 1_000_003),
+    "spread out, dense": (range(0, SMALL_ROWS, SMALL_ROWS // 100), 1),
 }
 UNSAMPLED = range(FIRST_READ_ROWS + 1, FIRST_READ_ROWS + 92)
 
