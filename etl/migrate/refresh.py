@@ -38,6 +38,7 @@ class Refresh:
             outcome = verification.run(settings, Scope(files=False), permits, run_id=run_id, stop=stop)
         except Stopped:
             return None
-        log.event("refreshed", **outcome.as_json())
-        verification.store(settings, outcome.as_json())
+        result = outcome.as_json()
+        log.event("refreshed", **result)
+        verification.store(settings, result)
         return outcome

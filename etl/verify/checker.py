@@ -79,13 +79,15 @@ class Checker:
 
     def run(self) -> Result:
         """Compares everything in the scope. Raises EtlError, Stopped, or Refused where no shard fits the settings."""
-        slots, ledgers = self._structure.read(self._scope.slots(self._map))
-        for slot in set(range(self._all_slots)) - set(self._scope.slots(self._map)):
+        wanted = self._scope.slots(self._map)
+        slots, ledgers = self._structure.read(wanted)
+        for slot in set(range(self._all_slots)) - set(wanted):
             with suppress(EtlError):  # a shard that is not compared still says which windows there are
                 ledgers.add(self._shard_set.shards[slot].ledger())
         windows = ledgers.windows()
-        row_bytes = self._source.path.stat().st_size / max(1, int(ledgers.rows_of(windows).sum()))
-        chosen = self._scope.windows(windows, rows=int(ledgers.rows_of(windows).sum()), row_bytes=row_bytes)
+        all_rows = int(ledgers.rows_of(windows).sum())
+        row_bytes = self._source.path.stat().st_size / max(1, all_rows)
+        chosen = self._scope.windows(windows, rows=all_rows, row_bytes=row_bytes)
         rows = int(ledgers.rows_of(chosen).sum())
         self.blocks = Blocks(chosen, rows=rows, row_bytes=row_bytes)
         self._result.all_windows, self._result.compared, self._result.shards = windows, chosen, len(slots)
@@ -116,8 +118,6 @@ class Checker:
                 newer = ranges.subtract((self._rowids,), ranges.union(self._result.all_windows))
                 self._result.newer_rows = sum(self._comparison.count(source, piece) for piece in newer)
 
-    # -- the comparison ------------------------------------------------------------------------------------------------
-
     def _compare_group(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> list[int]:
         """Compares all blocks of these shards in step, so that the source is read once; returns the readable slots."""
         counted = {slot: np.zeros(len(self.blocks.windows), np.int64) for slot in slots}
@@ -141,11 +141,14 @@ class Checker:
                 pending = coming
             for worker in workers:
                 errors |= worker.errors
-        for slot, error in errors.items():
-            self._structure.damaged(slot, error)
+        for slot in [slot for slot in slots if slot not in errors]:
+            try:
+                self._check_ledger(slot, counted[slot], manifest)
+            except ShardError as error:
+                errors[slot] = error
+        for slot, found in errors.items():
+            self._structure.damaged(slot, found)
         readable = [slot for slot in slots if slot not in errors]
-        for slot in readable:
-            self._check_ledger(slot, counted[slot], manifest)
         return self._sound(readable) if self._scope.checks_files else readable
 
     def _worker(self, slots: Sequence[int]) -> AbstractContextManager[Worker]:
@@ -175,8 +178,6 @@ class Checker:
             counts += np.bincount(rows.slots, minlength=self._all_slots)
         return counts
 
-    # -- what else a shard has -----------------------------------------------------------------------------------------
-
     def _check_ledger(self, slot: int, counted: Numbers, manifest: ManifestCheck) -> None:
         """Checks a shard's rows outside every window, and its ledger."""
         windows = self._result.all_windows
@@ -199,8 +200,6 @@ class Checker:
         for slot, error in errors.items():
             self._structure.damaged(slot, error)
         return [slot for slot in slots if slot not in errors]
-
-    # -- where they differ ---------------------------------------------------------------------------------------------
 
     def _differing(self, readable: Sequence[int]) -> list[int]:
         """The blocks whose rowids are to be compared as sets."""

@@ -71,8 +71,11 @@ class Worker:
         return parts
 
     def all_rows(self, slot: int, pieces: ranges.Coverage) -> ComparedRows:
-        """A shard's rows in some ranges, as one."""
-        return ComparedRows.joined(list(self.rows(slot, pieces)))
+        """A shard's rows in some ranges, as one. Raises ShardError."""
+        rows = ComparedRows.joined(list(self.rows(slot, pieces)))
+        if slot in self.errors:
+            raise self.errors[slot]
+        return rows
 
 
 @contextmanager

@@ -16,26 +16,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from etl.migrate.command import run
 from etl.migrate.refresh import Refresh
-from tests.damage import Environ
-from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate, shard_files
-
-ROWS = 2_000
-
-
-@pytest.fixture
-def environ(workplace: Workplace) -> dict[str, str]:
-    """The settings of a finished first load."""
-    workplace.populate(ROWS)
-    environ = workplace.environ(INDEX_COLUMNS="k,INN")
-    assert migrate(environ) == 0
-    return environ
+from tests.damage import ROWS, Environ
+from tests.workplace import REPOSITORY, Workplace, differences, error_line, shard_files
 
 
 def refreshed(environ: Environ, *, allow_deletes: int | None = None, delete_foreign: bool = False) -> int:
     return run(environ, refresh=Refresh(allow_deletes, delete_foreign))
 
 
-def test_old_rows_are_followed_and_new_ones_loaded(workplace: Workplace, environ: dict[str, str]) -> None:
+def test_old_rows_are_followed_and_new_ones_loaded(workplace: Workplace, migrated: dict[str, str]) -> None:
     workplace.script(
         "UPDATE clients SET note = 'new' WHERE rowid % 3 = 0",  # more than a tenth
         "UPDATE clients SET k = 'elsewhere' || rowid WHERE rowid BETWEEN 300 AND 305",
@@ -45,59 +34,59 @@ def test_old_rows_are_followed_and_new_ones_loaded(workplace: Workplace, environ
         "INSERT INTO clients (rowid, k) VALUES (6, 'another')",
     )
     workplace.populate(100, first=ROWS + 1, seed=2)
-    assert refreshed(environ) == 0
-    assert differences(environ) == []
+    assert refreshed(migrated) == 0
+    assert differences(migrated) == []
 
 
-def test_only_rows_that_differ_are_written(workplace: Workplace, environ: dict[str, str]) -> None:
+def test_only_rows_that_differ_are_written(workplace: Workplace, migrated: dict[str, str]) -> None:
     workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 7")
-    before = {path: path.read_bytes() for path in shard_files(environ)}
-    assert refreshed(environ) == 0
+    before = {path: path.read_bytes() for path in shard_files(migrated)}
+    assert refreshed(migrated) == 0
     assert len([path for path, content in before.items() if path.read_bytes() != content]) == 1
-    assert differences(environ) == []
+    assert differences(migrated) == []
 
 
 def test_many_deletes_stop_it_before_anything_is_deleted(
-    workplace: Workplace, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+    workplace: Workplace, migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     workplace.script("DELETE FROM clients WHERE rowid <= 201")
-    before = {path: path.read_bytes() for path in shard_files(environ)}
+    before = {path: path.read_bytes() for path in shard_files(migrated)}
     capsys.readouterr()
-    assert refreshed(environ) == 2
+    assert refreshed(migrated) == 2
     message = error_line(capsys.readouterr().err)
     assert (
         "expected at most 200 of the shards' 2,000 rows to be gone from it, found 201; nothing was deleted" in message
     )
     assert "--refresh --allow-deletes 201" in message
-    assert refreshed(environ, allow_deletes=200) == 2
-    assert {path: path.read_bytes() for path in shard_files(environ)} == before
-    assert refreshed(environ, allow_deletes=201) == 0
-    assert differences(environ) == []
+    assert refreshed(migrated, allow_deletes=200) == 2
+    assert {path: path.read_bytes() for path in shard_files(migrated)} == before
+    assert refreshed(migrated, allow_deletes=201) == 0
+    assert differences(migrated) == []
     workplace.script("DELETE FROM clients WHERE rowid <= 1400")
-    assert refreshed(environ | {"MAX_DELETE_PERCENT": "80"}) == 0
-    assert differences(environ) == []
+    assert refreshed(migrated | {"MAX_DELETE_PERCENT": "80"}) == 0
+    assert differences(migrated) == []
 
 
-def test_rows_of_an_application_stay(workplace: Workplace, environ: dict[str, str]) -> None:
+def test_rows_of_an_application_stay(workplace: Workplace, migrated: dict[str, str]) -> None:
     workplace.script("DELETE FROM clients WHERE rowid = 55")
-    assert refreshed(environ) == 0
-    with closing(sqlite3.connect(shard_files(environ)[0])) as database, database:
+    assert refreshed(migrated) == 0
+    with closing(sqlite3.connect(shard_files(migrated)[0])) as database, database:
         database.execute("INSERT INTO clients (rowid, k) VALUES (55, 'of the application'), (90000, 'too')")
     workplace.script("UPDATE clients SET note = 'new' WHERE rowid BETWEEN 50 AND 60")
-    assert refreshed(environ) == 4
-    with closing(sqlite3.connect(shard_files(environ)[0])) as database:
+    assert refreshed(migrated) == 4
+    with closing(sqlite3.connect(shard_files(migrated)[0])) as database:
         assert database.execute("SELECT count(*) FROM clients WHERE rowid IN (55, 90000)").fetchone() == (2,)
-    assert refreshed(environ, delete_foreign=True) == 0
-    assert differences(environ) == []
+    assert refreshed(migrated, delete_foreign=True) == 0
+    assert differences(migrated) == []
 
 
-def test_the_command_is_silent_on_success_without_a_terminal(workplace: Workplace, environ: dict[str, str]) -> None:
+def test_the_command_is_silent_on_success_without_a_terminal(workplace: Workplace, migrated: dict[str, str]) -> None:
     workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 7")
     command = [sys.executable, "-m", "etl.migrate", "--refresh"]
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environ}
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **migrated}
     ended = subprocess.run(command, cwd=workplace.root, env=env, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert differences(environ) == []
+    assert differences(migrated) == []
     ended = subprocess.run([*command, "-v"], cwd=workplace.root, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert "equal: 2,000 rows" in ended.stdout
@@ -105,7 +94,7 @@ def test_the_command_is_silent_on_success_without_a_terminal(workplace: Workplac
 
 @pytest.mark.parametrize("after", range(1, 40, 5))
 def test_a_refresh_that_was_killed_is_completed_by_the_next(
-    workplace: Workplace, environ: dict[str, str], after: int
+    workplace: Workplace, migrated: dict[str, str], after: int
 ) -> None:
     """A process of its own, killed after its Nth commit."""
     workplace.script(
@@ -119,13 +108,13 @@ def test_a_refresh_that_was_killed_is_completed_by_the_next(
         "Connection.execute = execute\n"
         "from etl.migrate.command import Refresh, run\nraise SystemExit(run(os.environ, refresh=Refresh()))\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environ}
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **migrated}
     ended = subprocess.run(
         [sys.executable, "-c", started + strike], cwd=workplace.root, env=env, capture_output=True, check=False
     )
     assert ended.returncode in (-signal.SIGKILL, 0)
-    assert refreshed(environ) == 0
-    assert differences(environ) == []
+    assert refreshed(migrated) == 0
+    assert differences(migrated) == []
 
 
 class Years(RuleBasedStateMachine):
@@ -135,7 +124,7 @@ class Years(RuleBasedStateMachine):
         super().__init__()
         self._directory = tempfile.TemporaryDirectory()
         self._place = Workplace(Path(self._directory.name))
-        self._environ: dict[str, str] = {}
+        self._migrated: dict[str, str] = {}
         self._is_fresh = False
 
     @initialize(shards=st.integers(1, 4), rows=st.integers(0, 30), wal=st.booleans())

@@ -25,7 +25,7 @@ from etl.shards.comparison import Comparison
 from etl.verify.command import run
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader
-from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every
+from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every, overwrite
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, tables
 from tests.verifier import Verifier, command, migrated_table
@@ -90,6 +90,17 @@ def test_a_damaged_file_is_named_with_the_way_out_and_the_others_are_compared(
     (file,) = said["notes"]
     assert file["place"].endswith("clients_shard_00.db")
     assert re.search("move (it|the file) away|run migrate", file["text"])
+
+
+def test_rows_outside_every_window_that_cannot_be_read_are_named(migrated: dict[str, str], verify: Verifier) -> None:
+    path = shard_files(migrated)[0]
+    with closing(sqlite3.connect(path)) as database, database:
+        rows = ((90_000 + i, "key", "z" * 900) for i in range(200))
+        database.executemany("INSERT INTO clients (rowid, k, note) VALUES (?, ?, ?)", rows)
+    overwrite(path, path.read_bytes().rindex(b"z" * 40))
+    said = verify(migrated, Scope(files=False))
+    assert (said["exit_code"], said["differences"]) == (4, {"file": 1})
+    assert said["notes"][0]["place"] == str(path)
 
 
 def test_damage_in_other_shards_is_found_beside_a_damaged_file(migrated: dict[str, str], verify: Verifier) -> None:
