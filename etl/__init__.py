@@ -6,6 +6,7 @@ from etl.runtime import startup
 
 startup.end_at_ctrl_c()  # before the imports that take long
 startup.return_freed_memory()
+startup.start_no_idle_threads()
 
 from etl.core.routing import shard_of  # noqa: E402 - see above
 from etl.runtime.version import VERSION  # noqa: E402 - see above

@@ -1,4 +1,4 @@
-"""What a command must set before it imports its modules: how Ctrl-C ends it, and what its allocator keeps."""
+"""What a command must set before its imports: how Ctrl-C ends it, what its allocator keeps, which threads it has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 
 _JEMALLOC = "_RJEM_MALLOC_CONF"
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 def end_at_ctrl_c() -> None:
@@ -25,6 +26,15 @@ def return_freed_memory() -> None:
     """
     if _is_command():
         os.environ[_JEMALLOC] = ",".join(filter(None, ("background_thread:false", os.environ.get(_JEMALLOC))))
+
+
+def start_no_idle_threads() -> None:
+    """Keeps NumPy's linear algebra without threads in one of these commands; no matrix of reals is multiplied here.
+
+    They wait for work in a loop: 0.1 s of CPU time in each command.
+    """
+    if _is_command():
+        os.environ.setdefault(_BLAS_THREADS, "1")
 
 
 def _is_command() -> bool:

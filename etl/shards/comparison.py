@@ -1,6 +1,6 @@
 """A shard compared with its source by SQLite itself: every cell by value and storage class, without a hash.
 
-The shard's own connection attaches the source, read-only, and joins the two by rowid. The answer says of each row of
+A read-only connection to the source attaches shards and joins each with it by rowid. The answer says of each row of
 the shard whether the source has the same cells; the row's key comes with it and is routed as in a load. While a
 connection is open, no other copy of SQLite in this process may open either file.
 """
@@ -25,12 +25,13 @@ from etl.shards import sql
 from etl.shards.ledger_arrays import Numbers
 from etl.sqlite.adbc import Connection, ShardError
 from etl.sqlite.sql import quote, variant_cells
+from etl.sqlite.stdlib import read_only_uri
 
 ABSENT, CHANGED, SAME = 0, 1, 2
 """What the source has of a shard's row: no row with its rowid, one with other cells, the same."""
-SHARDS_AT_ONCE = 9
-"""SQLite attaches ten files to a connection (SQLITE_MAX_ATTACHED); one is the source."""
-BLOCK_BYTES = 32 << 20
+SHARDS_AT_ONCE = 10
+"""SQLite attaches so many files to a connection (SQLITE_MAX_ATTACHED)."""
+BLOCK_BYTES = 16 << 20
 """Rows are compared by so many bytes of the source: what one shard reads of it is still cached for the next."""
 _SOURCE_CACHE_KIB = BLOCK_BYTES * 5 // 4 >> 10
 _BATCH_ROWS = 65_536
@@ -72,15 +73,8 @@ class Comparison:
         self._utf8 = utf8
 
     def open(self) -> Connection:
-        """The source, attached to an empty database."""
-        connection = Connection(self._source, cache_kib=limits.cache_kib(1), uri=":memory:")
-        try:
-            connection.pragma("encoding", f"'{self._table.encoding}'")  # attached files must have the same
-            connection.attach(self._source, sql.SOURCE, mode="ro", cache_kib=_SOURCE_CACHE_KIB)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        """The source."""
+        return Connection(self._source, cache_kib=_SOURCE_CACHE_KIB, uri=read_only_uri(self._source))
 
     def attach(self, connection: Connection, path: Path, number: int) -> None:
         """Adds a shard under a number below SHARDS_AT_ONCE. The connection's shards share the source's page cache."""
@@ -124,7 +118,7 @@ class Comparison:
 
     def version(self, connection: Connection) -> int:
         """A number that another one follows when a program has changed the source meanwhile."""
-        return int(connection.pragma(f"{sql.SOURCE}.data_version"))
+        return int(connection.pragma("data_version"))
 
     def _rows(self, connection: Connection, statement: str, path: Path) -> Iterator[ComparedRows]:
         for batch in connection.batches(statement, rows=self._batch_rows, path=path):

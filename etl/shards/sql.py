@@ -1,7 +1,8 @@
 """SQL text of a shard beside its source: how rows are compared, and how they are replaced.
 
-In a comparison the shard is `m` and the source is `s`. A replacement runs on the shard's own connection. The rowids
-that it is about, the chosen ones, are in a temporary table of the connection, `etl_rowids`.
+In a comparison the source is `s`, on its own connection, and the shard is `m`, attached. A replacement runs on the
+shard's own connection, to which the source is attached. The rowids that it is about, the chosen ones, are in a
+temporary table of the connection, `etl_rowids`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from etl.core.model import WINDOWS_TABLE, Affinity, Column, RowidRange, Table
 from etl.sqlite.sql import literal, quote
 
 SOURCE = "src"
-"""The schema under which the source is attached."""
+"""The schema under which a replacement has the source attached."""
 CREATE_ROWIDS = "CREATE TEMP TABLE IF NOT EXISTS etl_rowids (id INTEGER PRIMARY KEY)"
 CLEAR_ROWIDS = "DELETE FROM temp.etl_rowids"
 INSERT_ROWID = "INSERT INTO temp.etl_rowids VALUES (?)"
@@ -33,7 +34,7 @@ def compared(table: Table, number: int, key: Mapping[str, str], piece: RowidRang
 
 def source_compared(table: Table, piece: RowidRange) -> str:
     """The same for the source beside itself: it reads all that a comparison reads of the source."""
-    return _compared(table, SOURCE, {}, piece)
+    return _compared(table, "main", {}, piece)
 
 
 def _compared(table: Table, schema: str, key: Mapping[str, str], piece: RowidRange) -> str:
@@ -41,7 +42,7 @@ def _compared(table: Table, schema: str, key: Mapping[str, str], piece: RowidRan
     state = f"CASE WHEN s.{rowid} IS NULL THEN 0 ELSE 1 + {_all([_same(column) for column in table.written])} END"
     return (
         f"SELECT m.{rowid} AS rowid, {_named(key)}{state} AS state FROM {schema}.{name} AS m NOT INDEXED "
-        f"LEFT JOIN {SOURCE}.{name} AS s ON s.{rowid} = m.{rowid} WHERE {_between('m', table, piece)}"
+        f"LEFT JOIN main.{name} AS s ON s.{rowid} = m.{rowid} WHERE {_between('m', table, piece)}"
     )
 
 
@@ -56,7 +57,7 @@ def source_count(table: Table, piece: RowidRange) -> str:
 
 
 def _of_source(table: Table, piece: RowidRange) -> str:
-    return f"FROM {SOURCE}.{quote(table.name)} AS s NOT INDEXED WHERE {_between('s', table, piece)}"
+    return f"FROM main.{quote(table.name)} AS s NOT INDEXED WHERE {_between('s', table, piece)}"
 
 
 def _between(alias: str, table: Table, piece: RowidRange) -> str:
@@ -71,11 +72,12 @@ def _same(column: Column) -> str:
     """Whether a cell is the same. IS takes equal integers and reals for the same, and both zeroes among the reals.
 
     Text and blob are never equal. SQLite stores no number in a TEXT column (the check of a file finds one that an
-    edited schema let in). It stores a negative zero only in a column that converts nothing; only atan2 tells it.
+    edited schema let in), and reads each number of a REAL column as a real. It stores a negative zero only in a column
+    that converts nothing; only atan2 tells it.
     """
     m, s = (f"{alias}.{quote(column.name)}" for alias in ("m", "s"))
     same = f"{m} IS {s} COLLATE BINARY"
-    if column.affinity is not Affinity.TEXT:
+    if column.affinity not in (Affinity.TEXT, Affinity.REAL):
         same += f" AND typeof({m}) = typeof({s})"
     if column.affinity is Affinity.BLOB:
         same += f" AND ({m} IS NOT 0.0 OR atan2(0.0, {m}) IS atan2(0.0, {s}))"
@@ -94,8 +96,7 @@ def chosen_keys(table: Table, key: Mapping[str, str]) -> str:
     """The source's rows among the chosen rowids, in the columns of `source_keys`."""
     name, rowid = quote(table.name), quote(table.rowid_name)
     return (
-        f"SELECT s.{rowid} AS rowid, {_named(key)}2 AS state FROM {SOURCE}.{name} AS s WHERE s.{rowid} {_CHOSEN} "
-        "ORDER BY 1"
+        f"SELECT s.{rowid} AS rowid, {_named(key)}2 AS state FROM main.{name} AS s WHERE s.{rowid} {_CHOSEN} ORDER BY 1"
     )
 
 

@@ -8,9 +8,11 @@ as sets, which says what differs; so nothing is called a difference that was see
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from etl.core.model import RowidRange
 from etl.core.ranges import Coverage
 from etl.runtime import limits
 from etl.shards import ledger_arrays
-from etl.shards.comparison import SHARDS_AT_ONCE, ComparedRows, Comparison
+from etl.shards.comparison import ComparedRows, Comparison
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
@@ -34,7 +36,7 @@ from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader, faults
 from etl.verify.structure import StructureCheck
 from etl.verify.trace import Trace, classify, foreign_rows
-from etl.verify.worker import Part, Worker
+from etl.verify.worker import ComparedBlock, Worker
 
 _THREADS = 2
 
@@ -72,8 +74,6 @@ class Checker:
         self._structure = StructureCheck(shard_set, self._readers, source.table, scope=scope, into=self._differences)
         self._suspects: set[tuple[int, int]] = set()
         """Block and slot where some row is not the same, or not in the shard of its key."""
-        self._versions: dict[int, int] = {}
-        """The source's version (`Comparison.version`) when the comparison of each block began."""
         self._changed: set[int] = set()
         """Blocks during whose comparison the source changed."""
 
@@ -104,9 +104,9 @@ class Checker:
         self._found = np.zeros((self.blocks.count, self._all_slots), np.int64)
         """The shards' rows by block and slot."""
         readable: list[int] = []
-        size = limits.max_open_shards()
+        size = limits.max_open_shards() // _THREADS
         for start in range(0, len(slots), size):
-            readable += self._compare_group(source, slots[start : start + size], manifest)
+            readable += self._compare_group(slots[start : start + size], manifest, is_first=start == 0)
         self._result.source_rows = int(self._expected[:, slice(None) if self._is_whole else list(slots)].sum())
         self._result.shard_rows += int(self._found[:, readable].sum())
         for block in self._differing(readable):
@@ -118,27 +118,30 @@ class Checker:
                 newer = ranges.subtract((self._rowids,), ranges.union(self._result.all_windows))
                 self._result.newer_rows = sum(self._comparison.count(source, piece) for piece in newer)
 
-    def _compare_group(self, source: Connection, slots: Sequence[int], manifest: ManifestCheck) -> list[int]:
-        """Compares all blocks of these shards in step, so that the source is read once; returns the readable slots."""
+    def _compare_group(self, slots: Sequence[int], manifest: ManifestCheck, *, is_first: bool) -> list[int]:
+        """Compares all blocks of these shards, so that the source is read once; returns the readable slots."""
         counted = {slot: np.zeros(len(self.blocks.windows), np.int64) for slot in slots}
-        size = min(SHARDS_AT_ONCE, -(-len(slots) // _THREADS))
         errors: dict[int, ShardError] = {}
         with ExitStack() as stack, ThreadPoolExecutor(_THREADS, thread_name_prefix="etl") as pool:
-            workers = [
-                stack.enter_context(self._worker(slots[start : start + size])) for start in range(0, len(slots), size)
-            ]
-            pending: list[Future[dict[int, Part]]] = []
-            for block in range(self.blocks.count + 1):  # one block ahead
-                coming = []
-                if block < self.blocks.count:
-                    self._versions.setdefault(block, self._comparison.version(source))
-                    shrink = len(workers) > _THREADS  # else the caches are few enough
-                    coming = [pool.submit(worker.compare, self.blocks, block, shrink=shrink) for worker in workers]
-                for future in pending:
-                    self._gather(block - 1, future.result(), counted)
-                if block:
-                    self._count_source(source, block - 1)
-                pending = coming
+            workers = [stack.enter_context(self._worker(slots)) for _ in range(_THREADS)]
+            free = SimpleQueue[Worker]()
+            for worker in workers:
+                free.put(worker)
+
+            def compare(block: int) -> ComparedBlock:
+                worker = free.get()
+                try:
+                    return worker.compare(self.blocks, block, slots=None if self._is_whole else self._all_slots)
+                finally:
+                    free.put(worker)
+
+            pending: deque[Future[ComparedBlock]] = deque()
+            for block in range(self.blocks.count):
+                pending.append(pool.submit(compare, block))
+                if len(pending) > 2 * _THREADS:
+                    self._gather(pending.popleft().result(), counted, is_first=is_first)
+            for future in pending:
+                self._gather(future.result(), counted, is_first=is_first)
             for worker in workers:
                 errors |= worker.errors
         for slot in [slot for slot in slots if slot not in errors]:
@@ -154,29 +157,18 @@ class Checker:
     def _worker(self, slots: Sequence[int]) -> AbstractContextManager[Worker]:
         return worker.opened(self._comparison, {slot: self._readers[slot].path for slot in slots}, self._check_stop)
 
-    def _gather(self, block: int, parts: Mapping[int, Part], counted: Mapping[int, Numbers]) -> None:
-        """Takes in what a worker found in a block."""
-        for slot, part in parts.items():
-            counted[slot][self.blocks.positions(block)] = part.rows_by_window
-            self._found[block, slot] = part.rows_by_window.sum()
+    def _gather(self, block: ComparedBlock, counted: Mapping[int, Numbers], *, is_first: bool) -> None:
+        """Takes in what a worker found in a block; the source's rows count once."""
+        for slot, part in block.parts.items():
+            counted[slot][self.blocks.positions(block.number)] = part.rows_by_window
+            self._found[block.number, slot] = part.rows_by_window.sum()
             if not part.is_equal:
-                self._suspects.add((block, slot))
-            self._bar.compared(int(self._found[block, slot]))
-
-    def _count_source(self, source: Connection, block: int) -> None:
-        if not self._expected[block].any():
-            for piece in self.blocks.pieces(block):
-                self._expected[block] += self._source_rows(source, piece)
-        if self._comparison.version(source) != self._versions[block]:
-            self._changed.add(block)
-
-    def _source_rows(self, source: Connection, piece: RowidRange) -> Numbers | int:
-        if self._is_whole:
-            return self._comparison.count(source, piece)
-        counts = np.zeros(self._all_slots, np.int64)
-        for rows in self._comparison.source_rows(source, piece):
-            counts += np.bincount(rows.slots, minlength=self._all_slots)
-        return counts
+                self._suspects.add((block.number, slot))
+            self._bar.compared(int(self._found[block.number, slot]))
+        if is_first:
+            self._expected[block.number] = block.expected
+        if block.is_changed:
+            self._changed.add(block.number)
 
     def _check_ledger(self, slot: int, counted: Numbers, manifest: ManifestCheck) -> None:
         """Checks a shard's rows outside every window, and its ledger."""
