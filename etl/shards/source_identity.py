@@ -183,11 +183,11 @@ def _some_rows(shard: Shard, last: int, table: Table) -> dict[int, Row]:
 
 def _rows(connection: Connection, table: Table, rowids: Sequence[int]) -> dict[int, Row]:
     # One row at a time: the driver takes a result's types from its first row, and rounds later cells of other types.
-    return {rowid: connection.execute(sql.cells(table, rowid))[0] for rowid in rowids}
+    return {rowid: connection.execute(sql.beginnings(table, rowid))[0] for rowid in rowids}
 
 
 def _fate(table: Table, row: Row, database: sqlite3.Connection, rowid: int) -> Fate:
-    now: Row | None = database.execute(sql.cells(table, rowid)).fetchone()
+    now: Row | None = database.execute(sql.beginnings(table, rowid)).fetchone()
     if now is None:
         return Fate.GONE
     same = [type(before) is type(after) and before == after for before, after in zip(row, now, strict=True)]

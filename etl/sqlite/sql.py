@@ -15,6 +15,7 @@ from etl.core.model import Index, ReadType, RowidRange, Table, folded
 PINS = {ReadType.INTEGER: "0", ReadType.REAL: "0.0", ReadType.TEXT: "''", ReadType.BLOB: "x''"}
 """A cell of each read type: in the first row of a result it fixes the type that connectorx gives the column."""
 VARIANT_PINS = ("0", "0", "0.0", "x''")
+_BEGINNING_BYTES = 4_096
 SELECT_NAMES = "SELECT name FROM sqlite_schema"
 SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
 SELECT_TRIGGERS = "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'"
@@ -86,11 +87,15 @@ def rowid_from(table: Table, first: int) -> str:
     return f"SELECT {rowid} FROM {named(table)} NOT INDEXED WHERE {rowid} >= {first} ORDER BY {rowid} LIMIT 1"
 
 
-def cells(table: Table, rowid: int) -> str:
-    """One row's written cells; text as bytes in the file's encoding, valid or not."""
+def beginnings(table: Table, rowid: int) -> str:
+    """One row's written cells, of texts and blobs the first bytes; text in the file's encoding, valid or not."""
     columns = [cell_of(column.name) for column in table.written]
-    exact = [f"CASE typeof({cell}) WHEN 'text' THEN CAST({cell} AS BLOB) ELSE {cell} END" for cell in columns]
-    return f"SELECT {', '.join(exact or ['1'])} {rows_of(table, RowidRange(rowid, rowid))}"
+    short = [
+        f"CASE WHEN typeof({cell}) IN ('text', 'blob') THEN substr(CAST({cell} AS BLOB), 1, {_BEGINNING_BYTES}) "
+        f"ELSE {cell} END"
+        for cell in columns
+    ]
+    return f"SELECT {', '.join(short or ['1'])} {rows_of(table, RowidRange(rowid, rowid))}"
 
 
 # -- writing a shard ---------------------------------------------------------------------------------------------------

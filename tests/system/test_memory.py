@@ -20,6 +20,7 @@ from tests.completeness import faults_of
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, migrate
 
 MOST_MB = 700
+MOST_MB_OF_A_VERIFICATION = 500
 SMALL_ROWS = 120_000
 HEAVY_BYTES = 6_000_000
 FIRST_READ_ROWS = limits.READ_TASK_ROWS
@@ -28,16 +29,16 @@ FIRST_READ_ROWS = limits.READ_TASK_ROWS
 # Measured from a process of its own: a child of this one would inherit this one's own peak.
 MEASURE = """
 import os, sys
-pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "etl.migrate"], os.environ)
+pid = os.posix_spawn(sys.executable, [sys.executable, "-m", *sys.argv[1:]], os.environ)
 _, status, usage = os.wait4(pid, 0)
 print("peak", usage.ru_maxrss // 1024, "exit", os.waitstatus_to_exitcode(status))
 """
 
 
-def measured(environ: dict[str, str]) -> tuple[int, int]:
-    """Peak resident megabytes and exit code of a whole migration."""
+def measured(environ: dict[str, str], *command: str) -> tuple[int, int]:
+    """Peak resident megabytes and exit code of a command, of a whole migration unless it is given."""
     out = subprocess.run(
-        [sys.executable, "-c", MEASURE],
+        [sys.executable, "-c", MEASURE, *(command or ["etl.migrate"])],
         check=True,
         cwd=REPOSITORY,
         env={**os.environ, **environ},
@@ -133,6 +134,9 @@ def test_no_order_of_rows_takes_more_than_the_memory_budget(
     assert code == 0
     assert peak_mb < MOST_MB
     assert differences(environ) == []
+    peak_mb, code = measured(environ, "etl.verify", "--quick")
+    assert code == 0
+    assert peak_mb < MOST_MB_OF_A_VERIFICATION
 
 
 def test_one_huge_row_takes_what_the_readme_says(workplace: Workplace) -> None:
