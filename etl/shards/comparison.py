@@ -31,7 +31,7 @@ ABSENT, CHANGED, SAME = 0, 1, 2
 """What the source has of a shard's row: no row with its rowid, one with other cells, the same."""
 SHARDS_AT_ONCE = 10
 """SQLite attaches so many files to a connection (SQLITE_MAX_ATTACHED)."""
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 32 << 20
 """Rows are compared by so many bytes of the source: what one shard reads of it is still cached for the next."""
 _SOURCE_CACHE_KIB = BLOCK_BYTES * 5 // 4 >> 10
 _BATCH_ROWS = 65_536
