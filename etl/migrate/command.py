@@ -114,7 +114,7 @@ def _migrate(
     speaks: bool = True,
 ) -> tuple[Outcome, RunStatus, verify.Outcome | None]:
     """Runs in a session of its own, with a heartbeat."""
-    files.check(settings, *files.OF_A_RUN, *((files.VERIFICATION,) if refresh else ()))
+    files.check(settings, *files.OF_A_RUN, *(files.OF_A_VERIFICATION if refresh else ()))
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:

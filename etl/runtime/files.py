@@ -68,14 +68,16 @@ VERIFICATION = Kind(
     b'{"outcome": "',
     frozenset({"outcome", "finished_at", "differences"}),
 )
+VERIFICATIONS = Kind("the history of verifications", "{table}_verifications.jsonl", b'{"started_at": "')
 REPORT = Kind(
     "the report",
     "report.html",
     b'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="generator" content="shard-migrate">',
 )
 METRICS = Kind("the metrics file (METRICS_FILE)", "", b"# HELP shard_migrate_")
-_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, REPORT)
+_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, VERIFICATIONS, REPORT)
 OF_A_RUN = (LOCK, RUN, STATUS, METRICS)
+OF_A_VERIFICATION = (VERIFICATION, VERIFICATIONS)
 
 
 def check(settings: Settings, *written: Kind) -> None:

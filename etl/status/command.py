@@ -81,6 +81,8 @@ def _lines(found: Snapshot) -> Iterator[str]:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
     yield f"  last verification: {_verification_text(found.verification)}"
+    proof = found.last_full_proof
+    yield "  last full proof: " + (f"{counted(proof.rows, 'row')}, {_moment(proof.finished_at)}" if proof else "never")
     for shard in found.unproved:
         yield f"  shard {shard} was loaded later than the others and not fully verified since"
     yield from (f"  note: {note}" for note in found.notes)

@@ -62,7 +62,7 @@ def _locked(
     """Verifies in a session of its own; None if a signal stopped it."""
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
-    files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
+    files.check(settings, files.LOCK, files.RUN, *files.OF_A_VERIFICATION)
     with session(settings, log_name="verify", speaks=speaks) as current:
         try:
             outcome = verification.run(settings, scope, permits, run_id=current.run_id, stop=interrupt.stop)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from etl.core.model import RowidRange
 from etl.runtime import log
+from etl.runtime.version import VERSION
+from etl.sources.source_file import SourceState
 from etl.sqlite.adbc import sqlite_version
 from etl.status.units import counted
 from etl.verify.differences import Result
@@ -28,6 +31,9 @@ class Outcome:
     repaired: frozenset[RowidRange] | None
     scope: Scope
     seconds: float
+    started_at: datetime
+    source: SourceState
+    """Before the comparison began."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison that are no differences."""
 
@@ -53,6 +59,8 @@ class Outcome:
         return {
             "outcome": "different" if self.exit_code else "equal",
             "exit_code": self.exit_code,
+            "full": scope.is_everything and scope.shards is None,
+            "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "finished_at": log.now().isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 1),
             "source_rows": first.source_rows,
@@ -68,6 +76,9 @@ class Outcome:
             },
             "file_check": self.file_check,
             "warnings": list(self.warnings),
+            "version": VERSION,
+            "source": asdict(self.source),
+            "rows_differing": sum(rows.count for rows in self.last.differences.rows.values()),
             "differences": self.last.differences.counts(),
             "foreign_rows": self.last.differences.foreign_rows,
             **self.last.differences.as_json(),
