@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from etl.shards import checkpoint, ledger, read_only
 from etl.shards.ledger import FirstRun
 from etl.shards.manifest import Manifest
 from etl.status import status_file, verifications
+from etl.status.checks import Checks
 from etl.status.lag import lag_rows
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
 from etl.status.verifications import FullProof
@@ -46,6 +48,10 @@ class Snapshot:
     verification: dict[str, Any] | None = None
     """The result file of the last verification."""
     last_full_proof: FullProof | None = None
+    proved_percent: float = 0.0
+    """Of the rowids that every shard has, those that were equal when they were last compared."""
+    oldest_check: str | None = None
+    """When the comparison of the oldest of them began."""
     unproved: list[int] = field(default_factory=list)
     """Shards that were loaded later than the others, without a full verification since."""
     notes: list[str] = field(default_factory=list)
@@ -104,6 +110,8 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
         for slot in checkpoint.without_proof(checkpoint.later(first_runs), proof.started_at if proof else None)
     ]
     done = ranges.common(coverages)
+    share, snapshot.oldest_check = Checks(settings.SHARD_DIR, settings.TABLE_NAME).proved(done)
+    snapshot.proved_percent = math.floor(share * 1000) / 10
     return done[-1].last_rowid if done else None
 
 

@@ -19,6 +19,8 @@ from etl.runtime import files
 from etl.status.progress import Figures
 
 RUNNING, INTERRUPTED = "running", "interrupted"
+UNFINISHED = (RUNNING, "stopped", "failed")
+"""Outcomes of a run that may have left work, once it is dead."""
 FORMAT_VERSION = 1
 
 _SILENCE = timedelta(seconds=60)
