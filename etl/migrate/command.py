@@ -29,7 +29,7 @@ from etl.runtime.console import (
     replace_closed_streams,
     tolerate_closed,
 )
-from etl.runtime.options import MaxRate, StopAfter, Verbose, speaks
+from etl.runtime.options import Budget, MaxRate, StopAfter, Verbose, speaks
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -67,8 +67,8 @@ def run(
         outcome, status, refreshed = _migrate(settings, interrupt, force=force, refresh=refresh, speaks=speaks)
         summary.show(status)
         report.exit_code, report.message = _show_outcome(outcome, interrupt, speaks=speaks)
-        if refreshed and (speaks or refreshed.exit_code or refreshed.warnings):
-            print_result("\n".join(refreshed.lines()))
+        if refreshed and (speaks or refreshed.exit_code or refreshed.warnings or refreshed.is_stopped):
+            print_result("\n".join(refreshed.lines(stopped_by=interrupt.name)))
         report.exit_code = status.exit_code or 0
         report.rows, report.seconds, report.complete = outcome.rows, outcome.seconds, outcome.is_complete
     return report.exit_code
@@ -114,7 +114,7 @@ def _migrate(
     speaks: bool = True,
 ) -> tuple[Outcome, RunStatus, verify.Outcome | None]:
     """Runs in a session of its own, with a heartbeat."""
-    files.check(settings, *files.OF_A_RUN, *((files.VERIFICATION,) if refresh else ()))
+    files.check(settings, *files.OF_A_RUN, *(files.OF_A_VERIFICATION if refresh else ()))
     try:
         settings.SHARD_DIR.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,8 +139,8 @@ def _migrate(
         refreshed = None
         if refresh and outcome.is_complete:
             refreshed = refresh.run(settings, run_id=current.run_id, stop=interrupt.stop, force=force)
-            outcome = replace(outcome, is_complete=refreshed is not None)
-        current.exit_code = (refreshed.exit_code if refreshed else 0) or _exit_code(outcome, interrupt)
+            outcome = replace(outcome, is_complete=not refreshed.is_stopped)
+        current.exit_code = _exit_code(outcome, interrupt) or (refreshed.exit_code if refreshed else 0)
         current.totals = {"rows": outcome.rows}
         done = "nothing new" if outcome.nothing_new else "done"
         return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code), refreshed
@@ -197,6 +197,7 @@ def main(
     delete_foreign: Annotated[
         bool, typer.Option("--delete-foreign", help="With --refresh: also delete rows that no run wrote.")
     ] = False,
+    budget: Budget = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what a run would do, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as one JSON object.")] = False,
     stop_after: StopAfter = None,
@@ -221,8 +222,8 @@ def main(
         raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
     if refresh and (plan or with_demo):
         raise typer.BadParameter("--refresh needs a run, not --plan or --demo")
-    if (allow_deletes is not None or delete_foreign) and not refresh:
-        raise typer.BadParameter("--allow-deletes and --delete-foreign go with --refresh")
+    if (allow_deletes is not None or delete_foreign or budget is not None) and not refresh:
+        raise typer.BadParameter("--allow-deletes, --delete-foreign and --budget go with --refresh")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:
@@ -236,7 +237,7 @@ def main(
             os.environ,
             _ENV_FILE,
             force=force,
-            refresh=Refresh(allow_deletes, delete_foreign) if refresh else None,
+            refresh=Refresh(allow_deletes, delete_foreign, budget) if refresh else None,
             speaks=speaks(verbose=verbose),
             stop_after_s=stop_after,
             max_rate=max_rate,

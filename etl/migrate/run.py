@@ -29,7 +29,7 @@ from etl.sources import schema
 from etl.sources.chunker import Chunker
 from etl.sources.reader import Source
 from etl.sqlite.utf16 import utf8_converter
-from etl.status import status_file
+from etl.status import verifications
 from etl.status.progress import INDEX, Progress
 from etl.status.progress_bar import ProgressBar
 
@@ -139,9 +139,9 @@ class Migration:
         self._each(lambda pair: pair[0].discard(pair[1]), [pair for pair in pairs if pair[1]])
 
     def _unproved(self, found: Checkpoint) -> tuple[int, ...]:
-        path = status_file.verification_path(self._settings.SHARD_DIR, self._settings.TABLE_NAME)
+        proof = verifications.last_full_proof(self._settings.SHARD_DIR, self._settings.TABLE_NAME)
         numbers = self._settings.shard_map.shards
-        slots = checkpoint.without_proof(found.unproved, status_file.proved_at(path))
+        slots = checkpoint.without_proof(found.unproved, proof.started_at if proof else None)
         return tuple(numbers[slot] for slot in slots)
 
     def _replace(

@@ -87,7 +87,7 @@ def _page(inspection: Inspection) -> str:
     return html.page(
         title=f"Shards of {found.table}",
         heading=HEADING,
-        intro=[INTRO, shard_sections.summary(inspection)],
+        intro=[INTRO, shard_sections.summary(inspection), run_sections.proof(inspection)],
         cards=cards,
         footer=f"{found.directory}, {log.now():%Y-%m-%d %H:%M} UTC, shard-migrate {VERSION}. "
         "No cell of the table is in this page.",

@@ -19,6 +19,8 @@ from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
 from etl.sqlite import sql, stdlib
+from etl.status import verifications
+from etl.status.verifications import FullProof
 
 SAMPLE_ROWS = 400_000
 """Keys read from all shards together: every key of a small table."""
@@ -40,6 +42,7 @@ class Inspection:
     """The keys with the most rows in the sample: name (a salted HMAC), shard, rows."""
     windows: pl.DataFrame
     """The manifest."""
+    last_full_proof: FullProof | None
 
     @property
     def rows(self) -> int:
@@ -92,6 +95,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
             orient="row",
         ),
         Manifest(found.directory, found.table).entries(),
+        verifications.last_full_proof(found.directory, found.table),
     )
 
 

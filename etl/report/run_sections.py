@@ -13,7 +13,8 @@ from etl.report import statistics
 from etl.report.charts import Bar, Chart, bars, columns
 from etl.report.data import Inspection
 from etl.report.html import Markdown
-from etl.status.units import counted
+from etl.runtime import log
+from etl.status.units import counted, span
 
 _BUCKETS = 40
 
@@ -55,6 +56,19 @@ def stages_chart(inspection: Inspection) -> Chart:
         seconds = float(run[f"{stage}_ms"].sum()) / 1000
         items.append(Bar(stage, seconds, f"{seconds:,.1f} s"))
     return bars("How long did each stage take?", items, unit="seconds of work; stages overlap in time")
+
+
+def proof(inspection: Inspection) -> Markdown:
+    """When a verification last compared all rows and found them equal."""
+    found = inspection.last_full_proof
+    if found is None:
+        return Markdown("No verification has compared all rows and found them equal: run `python -m etl.verify`.")
+    ended = datetime.fromisoformat(found.finished_at)
+    ago = span((log.now() - ended).total_seconds())
+    return Markdown(
+        f"A verification last compared all {counted(found.rows, 'row')} with the source and found them equal at "
+        f"{ended:%Y-%m-%d %H:%M} UTC, {ago} before this page was written."
+    )
 
 
 def run_verdict(inspection: Inspection) -> Markdown:

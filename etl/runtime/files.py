@@ -61,6 +61,14 @@ class Kind:
 
 LOCK = Kind("the lock file", ".etl.lock", b"")
 RUN = Kind("the file that names the running command", ".etl-run.json", b'{"pid": ', frozenset({"pid", "started_at"}))
+VERIFY_LOCK = Kind("the lock file of verifications", ".etl-verify.lock", b"")
+SHARDS_LOCK = Kind("the lock file of the shards", ".etl-shards.lock", b"")
+VERIFY_RUN = Kind(
+    "the file that names the running verification",
+    ".etl-verify.json",
+    b'{"pid": ',
+    frozenset({"pid", "started_at"}),
+)
 STATUS = Kind("the status file", "{table}_status.json", b'{"table": "', frozenset({"table", "run_id", "outcome"}))
 VERIFICATION = Kind(
     "the outcome of the last verification",
@@ -68,14 +76,19 @@ VERIFICATION = Kind(
     b'{"outcome": "',
     frozenset({"outcome", "finished_at", "differences"}),
 )
+VERIFICATIONS = Kind("the history of verifications", "{table}_verifications.jsonl", b'{"started_at": "')
+CHECKS = Kind("the checks of rowids", "{table}_checks.json", b'{"checks": [', frozenset({"checks"}))
 REPORT = Kind(
     "the report",
     "report.html",
     b'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="generator" content="shard-migrate">',
 )
 METRICS = Kind("the metrics file (METRICS_FILE)", "", b"# HELP shard_migrate_")
-_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, REPORT)
-OF_A_RUN = (LOCK, RUN, STATUS, METRICS)
+_LOCKS = (LOCK, RUN, SHARDS_LOCK)
+_IN_SHARD_DIR = (*_LOCKS, VERIFY_LOCK, VERIFY_RUN, STATUS, VERIFICATION, VERIFICATIONS, CHECKS, REPORT)
+OF_A_REBUILD = _LOCKS
+OF_A_RUN = (*_LOCKS, STATUS, METRICS)
+OF_A_VERIFICATION = (*_LOCKS, VERIFY_LOCK, VERIFY_RUN, VERIFICATION, VERIFICATIONS, CHECKS)
 
 
 def check(settings: Settings, *written: Kind) -> None:

@@ -32,6 +32,7 @@ _CONSOLE_EVENTS = {  # and every warning
     "loaded",
     "finished",
     "repaired",
+    "waiting",
 }
 
 _FILE_NAME = re.compile(r"(?:migration|verify)_\d{8}T\d{6}\.\d{6}Z\.log")

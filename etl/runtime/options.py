@@ -33,6 +33,15 @@ StopAfter = Annotated[
         help="Stop after this time (90s, 10m, 2h) with exit code 0; the next run goes on.",
     ),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        "--budget",
+        parser=duration_s,
+        metavar="DURATION",
+        help="Compare only for this time (90s, 10m, 2h), oldest check first; the next one goes on from there.",
+    ),
+]
 MaxRate = Annotated[
     int | None,
     typer.Option(

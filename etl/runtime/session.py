@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from etl.core.errors import EtlError
 from etl.runtime import limits, lock, log, memory
+from etl.runtime.lock import Work
 from etl.runtime.settings import Settings
 
 
@@ -29,10 +30,12 @@ class Session:
 
 
 @contextmanager
-def session(settings: Settings, *, log_name: str = "migration", speaks: bool = True) -> Iterator[Session]:
+def session(
+    settings: Settings, *, log_name: str = "migration", speaks: bool = True, work: Work = lock.RUN
+) -> Iterator[Session]:
     """Runs the block with a lock on SHARD_DIR, which must exist, and a log; old logs are deleted.
 
-    The console gets only warnings unless it `speaks`.
+    A run has the shards then; a verification takes its turns. The console gets only warnings unless it `speaks`.
 
     Every error of the block leaves as an EtlError; an unexpected one names the log that has its place. Raises
     AlreadyRunning if another command has the lock, Refused if the lock or the log cannot be written.
@@ -41,7 +44,7 @@ def session(settings: Settings, *, log_name: str = "migration", speaks: bool = T
     memory.return_freed_buffers(limits.RETURNED_BUFFER_BYTES)
     with (
         _temporary_files_in(settings.SHARD_DIR),
-        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds")),
+        lock.exclusive(settings.SHARD_DIR, started.isoformat(timespec="seconds"), work),
         log.to_file(settings.LOG_DIR, started, name=log_name, speaks=speaks) as log_path,
     ):
         log.prune(settings.LOG_DIR, started, settings.LOG_RETENTION_DAYS)
@@ -51,7 +54,8 @@ def session(settings: Settings, *, log_name: str = "migration", speaks: bool = T
                 mode="json", exclude={"ON_SUCCESS", "ON_FAILURE"}
             )  # they may have a password
             log.event("start", run_id=current.run_id, log=str(log_path), settings=effective)
-            yield current
+            with lock.shards(settings.SHARD_DIR) if work is lock.RUN else nullcontext():
+                yield current
             log.event("end", exit_code=current.exit_code, **current.totals)
         except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception; it is raised again as one line
             known = error

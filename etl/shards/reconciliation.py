@@ -48,6 +48,10 @@ class ManifestCheck:
         is_wrong = self._is_wrong | (self._aligned(self._lines["rows"]) != self._total)
         return [int(position) for position in np.flatnonzero(is_wrong & self._is_done)]
 
+    def missing(self) -> list[int]:
+        """The positions of windows that every ledger has and the manifest lacks."""
+        return [int(position) for position in np.flatnonzero((self._aligned(self._lines["rows"]) < 0) & self._is_done)]
+
     @property
     def is_sound(self) -> bool:
         """Whether the manifest has each window of all ledgers once and no others, and all its files can be read."""

@@ -52,8 +52,9 @@ def rebuild_manifest(environ: Mapping[str, str], env_file: Path | None = None) -
         settings = load(environ, env_file)
         if not settings.SHARD_DIR.is_dir():
             raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected a directory with shards, found none; set it")
-        files.check(settings, files.LOCK, files.RUN)
-        with lock.exclusive(settings.SHARD_DIR, log.now().isoformat(timespec="seconds")):
+        files.check(settings, *files.OF_A_REBUILD)
+        started = log.now().isoformat(timespec="seconds")
+        with lock.exclusive(settings.SHARD_DIR, started), lock.shards(settings.SHARD_DIR):
             table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
             shards = shard_set.configured(settings, table)
             found = checkpoint.take(shards.shards, rowids, (), one_by_one)
@@ -81,6 +82,14 @@ def _lines(found: Snapshot) -> Iterator[str]:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
     yield f"  last verification: {_verification_text(found.verification)}"
+    proof = found.last_full_proof
+    yield "  last full proof: " + (f"{counted(proof.rows, 'row')}, {_moment(proof.finished_at)}" if proof else "never")
+    if found.oldest_check:
+        oldest = datetime.fromisoformat(found.oldest_check)
+        yield (
+            f"  proved: {found.proved_percent} % of rowids compared and equal within "
+            f"{span((datetime.now(UTC) - oldest).total_seconds())}, oldest {oldest:%Y-%m-%d %H:%M:%S} UTC"
+        )
     for shard in found.unproved:
         yield f"  shard {shard} was loaded later than the others and not fully verified since"
     yield from (f"  note: {note}" for note in found.notes)

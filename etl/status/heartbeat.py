@@ -17,7 +17,7 @@ from etl.core.errors import EtlError, Refused
 from etl.core.routing import shard_path
 from etl.runtime import files, log
 from etl.runtime.settings import Settings
-from etl.status import metrics, status_file
+from etl.status import metrics, status_file, verifications
 from etl.status.lag import lag_rows
 from etl.status.progress import DONE, Progress
 from etl.status.status_file import RunStatus, ShardStatus
@@ -47,6 +47,7 @@ class Heartbeat:
             updated_at=started.isoformat(),
             last_success_at=before.last_success_at if before else None,
             shards=before.shards if before else (),
+            **self._proof(),
         )
         self._warnings: list[str] = []
         self._over = threading.Event()
@@ -82,9 +83,18 @@ class Heartbeat:
         if exit_code == 0 and outcome != "stopped":
             self._progress.phase = DONE
             ending["last_success_at"] = ended_at
-        self._update(**ending, eta_s=None, lag_rows=self._lag_rows())
+        self._update(**ending, **self._proof(), eta_s=None, lag_rows=self._lag_rows())
         self._write()
         return self._status
+
+    def _proof(self) -> dict[str, Any]:
+        """What verifications have found. A refresh is one, so it is read again at the end."""
+        place = self._settings.SHARD_DIR, self._settings.TABLE_NAME
+        proof, last = verifications.last_full_proof(*place), verifications.last(*place)
+        return {
+            "last_full_proof_at": proof.finished_at if proof else None,
+            "rows_differing": last.get("rows_differing") if last else None,
+        }
 
     def _lag_rows(self) -> int | None:
         if self._progress.is_last_rowid_known:

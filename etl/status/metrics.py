@@ -41,6 +41,11 @@ def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
             "Rows of the source after the last row in the shards, when the last run ended; absent during a run",
             run.lag_rows,
         ),
+        "last_full_proof_timestamp_seconds": (
+            "When a verification last ended that compared all rows and found them equal; 0 before the first",
+            _seconds(run.last_full_proof_at),
+        ),
+        "rows_differing": ("Rows that the last verification found different; absent before it", run.rows_differing),
         "resident_memory_bytes": ("Memory of the run's process", run.rss_bytes),
     }
 

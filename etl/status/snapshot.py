@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from etl.runtime.settings import Settings
 from etl.shards import checkpoint, ledger, read_only
 from etl.shards.ledger import FirstRun
 from etl.shards.manifest import Manifest
-from etl.status import status_file
+from etl.status import status_file, verifications
+from etl.status.checks import Checks
 from etl.status.lag import lag_rows
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
+from etl.status.verifications import FullProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class Snapshot:
     """Rows of the source after the last one that every shard has; of many, the number of rowids, an upper bound."""
     verification: dict[str, Any] | None = None
     """The result file of the last verification."""
+    last_full_proof: FullProof | None = None
+    proved_percent: float = 0.0
+    """Of the rowids that every shard has, those that were equal when they were last compared."""
+    oldest_check: str | None = None
+    """When the comparison of the oldest of them began."""
     unproved: list[int] = field(default_factory=list)
     """Shards that were loaded later than the others, without a full verification since."""
     notes: list[str] = field(default_factory=list)
@@ -65,6 +73,7 @@ def take(settings: Settings) -> Snapshot:
     if run is not None and run.outcome == RUNNING and not is_live:
         run = replace(run, outcome=INTERRUPTED, eta_s=None)
     snapshot = Snapshot(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR), run)
+    snapshot.last_full_proof = verifications.last_full_proof(settings.SHARD_DIR, settings.TABLE_NAME)
     last_rowid = _add_shards(settings, snapshot, is_live=is_live)
     try:
         snapshot.lag_rows = lag_rows(settings, run.last_rowid if run is not None and is_live else last_rowid)
@@ -95,11 +104,14 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
             snapshot.shards.append(ShardSnapshot(number, rows, size, "nothing" if rows is None else "ledger"))
         coverages.append(coverage)
         first_runs.append(first)
-    proved_at = status_file.proved_at(status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME))
+    proof = snapshot.last_full_proof
     snapshot.unproved = [
-        snapshot.shards[slot].shard for slot in checkpoint.without_proof(checkpoint.later(first_runs), proved_at)
+        snapshot.shards[slot].shard
+        for slot in checkpoint.without_proof(checkpoint.later(first_runs), proof.started_at if proof else None)
     ]
     done = ranges.common(coverages)
+    share, snapshot.oldest_check = Checks(settings.SHARD_DIR, settings.TABLE_NAME).proved(done)
+    snapshot.proved_percent = math.floor(share * 1000) / 10
     return done[-1].last_rowid if done else None
 
 

@@ -19,6 +19,8 @@ from etl.runtime import files
 from etl.status.progress import Figures
 
 RUNNING, INTERRUPTED = "running", "interrupted"
+UNFINISHED = (RUNNING, "stopped", "failed")
+"""Outcomes of a run that may have left work, once it is dead."""
 FORMAT_VERSION = 1
 
 _SILENCE = timedelta(seconds=60)
@@ -61,6 +63,10 @@ class RunStatus(Figures):
     shards: Sequence[ShardStatus]
     lag_rows: int | None = None
     """Rows of the source after the last row in the shards, when the run ended; None while it runs, or if unknown."""
+    last_full_proof_at: str | None = None
+    """When the last verification ended that compared all rows and found them equal."""
+    rows_differing: int | None = None
+    """Rows that the last verification found different; None before the first."""
     warnings: Sequence[str] = ()
     """What the operator should know, although it did not end the run."""
     format_version: int = FORMAT_VERSION
@@ -72,16 +78,6 @@ def path_of(shard_dir: Path, table: str) -> Path:
 
 def verification_path(shard_dir: Path, table: str) -> Path:
     return files.VERIFICATION.path(shard_dir, table)
-
-
-def proved_at(path: Path) -> str | None:
-    """When the last verification ended, if it compared all rows and found them equal; else None."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        result = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-        limits = (result["scope"][name] for name in ("shards", "since", "sample_percent"))
-        if result["outcome"] == "equal" and all(limit is None for limit in limits):
-            return str(result["finished_at"])
-    return None
 
 
 def write(path: Path, status: RunStatus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -10,6 +11,28 @@ from etl.core import ranges
 from etl.core.model import RowidRange
 from etl.shards.comparison import BLOCK_BYTES
 from etl.shards.ledger_arrays import Numbers, window_of
+
+CHUNK_BLOCKS = 32
+"""A chunk has about 1 GiB of the source: what a verification repeats at most after it was interrupted."""
+
+
+def chunks(
+    windows: Sequence[RowidRange], rows: Numbers, row_bytes: float, *, most_rows: float
+) -> list[list[RowidRange]]:
+    """Windows in groups of about CHUNK_BLOCKS blocks and at most `most_rows` rows, each ascending and in their order.
+
+    `rows` are those of each window.
+    """
+    size = max(1.0, min(CHUNK_BLOCKS * BLOCK_BYTES, most_rows * row_bytes))
+    groups: list[list[RowidRange]] = []
+    total = size
+    for window, count in zip(windows, rows.tolist(), strict=True):
+        if total >= size or window < groups[-1][-1]:
+            groups.append([])
+            total = 0.0
+        groups[-1].append(window)
+        total += count * row_bytes
+    return groups
 
 
 class Blocks:
@@ -22,6 +45,13 @@ class Blocks:
         fitting = int(BLOCK_BYTES * len(windows) / max(1.0, rows * row_bytes))
         self.windows_per_block = max(1, min(fitting, len(windows)))
         self.count = -(-len(windows) // self.windows_per_block)
+
+    def first(self, count: int) -> Blocks:
+        """So many of the blocks."""
+        blocks = copy(self)
+        blocks.count = min(count, self.count)
+        blocks.windows = self.windows[: blocks.count * self.windows_per_block]
+        return blocks
 
     def window_of(self, rowids: Numbers) -> Numbers:
         """The position of each rowid's window, −1 where no window holds it; shape (rows,)."""

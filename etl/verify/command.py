@@ -11,17 +11,18 @@ from typing import Annotated
 import typer
 
 from etl.core.errors import Refused
-from etl.runtime import files, log
+from etl.runtime import files, lock, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
-from etl.runtime.options import Verbose, speaks
+from etl.runtime.lock import Turn
+from etl.runtime.options import Budget, MaxRate, StopAfter, Verbose, speaks
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
-from etl.verify import verification
-from etl.verify.checker import Stopped
-from etl.verify.outcome import Outcome
+from etl.verify.halt import Halt
+from etl.verify.outcome import Outcome, store
 from etl.verify.repair import Permits
 from etl.verify.scope import Scope
+from etl.verify.verification import Verification
 
 _ENV_FILE = Path(".env")
 
@@ -37,43 +38,46 @@ def run(
     delete_foreign: bool = False,
     as_json: bool = False,
     speaks: bool = True,
+    stop_after_s: float | None = None,
+    max_rate: int | None = None,
 ) -> int:
     """One verification with the settings of `environ` over `env_file`; the exit code.
 
     With `force` a repair runs even if the source seems to be another file than before; with `delete_foreign` it deletes
-    rows that no run wrote. Unless it `speaks`, it prints nothing where source and shards are equal.
+    rows that no run wrote. Unless it `speaks`, it prints nothing where source and shards are equal. `max_rate` goes
+    before MAX_RATE.
     """
     permits = Permits(force=force, delete_foreign=delete_foreign) if repair else None
-    with private_files(), Interrupt() as interrupt:
-        outcome = _locked(load(environ, env_file), scope, interrupt, permits, speaks=speaks)
-        if outcome is None:
-            print_result(f"stopped by {interrupt.name}: nothing is proved; run again")
-            return interrupt.exit_code
+    with private_files(), Interrupt(stop_after_s) as interrupt:
+        settings = load(environ, env_file)
+        if max_rate is not None:
+            settings = settings.model_copy(update={"MAX_RATE": max_rate})
+        outcome, exit_code = _locked(settings, scope, interrupt, permits, speaks=speaks)
         if outcome.is_news or speaks or as_json:
-            print_result(
-                json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(outcome.lines())
-            )
-        return outcome.exit_code
+            lines = outcome.lines(stopped_by=interrupt.name)
+            print_result(json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines))
+        return exit_code
 
 
 def _locked(
     settings: Settings, scope: Scope, interrupt: Interrupt, permits: Permits | None, *, speaks: bool
-) -> Outcome | None:
-    """Verifies in a session of its own; None if a signal stopped it."""
+) -> tuple[Outcome, int]:
+    """Verifies in a session of its own; the outcome and the exit code."""
     if not settings.SHARD_DIR.is_dir():
         raise Refused(f"SHARD_DIR={settings.SHARD_DIR}: expected shards to verify, found no directory; run migrate")
-    files.check(settings, files.LOCK, files.RUN, files.VERIFICATION)
-    with session(settings, log_name="verify", speaks=speaks) as current:
-        try:
-            outcome = verification.run(settings, scope, permits, run_id=current.run_id, stop=interrupt.stop)
-        except Stopped:
-            current.exit_code = interrupt.exit_code
-            return None
-        current.exit_code = outcome.exit_code
+    files.check(settings, *files.OF_A_VERIFICATION)
+    work = lock.VERIFICATION if permits is None else lock.RUN  # a repair writes
+    with session(settings, log_name="verify", speaks=speaks, work=work) as current:
+        turn = Turn(settings.SHARD_DIR) if permits is None else None
+        halt = Halt(interrupt.stop, scope.budget_s, turn.is_wanted if turn else lambda: False)
+        outcome = Verification(
+            settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn, max_rate=settings.MAX_RATE
+        ).run()
+        current.exit_code = (interrupt.exit_code if outcome.is_stopped else 0) or outcome.exit_code
         result = outcome.as_json()
         log.event("verified", **result)
-        verification.store(settings, result)
-        return outcome
+        store(settings, result)
+        return outcome, current.exit_code
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -102,14 +106,19 @@ def main(
     delete_foreign: Annotated[
         bool, typer.Option("--delete-foreign", help="With --repair: also delete rows that no run wrote.")
     ] = False,
+    budget: Budget = None,
+    stop_after: StopAfter = None,
+    max_rate: MaxRate = None,
     verbose: Verbose = False,
     version: Version = False,  # noqa: ARG001 - its callback has already run
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard of its key.
 
-    Only one run or verification works at a time; a second one exits with code 3 and names the first.
+    It gives way to a run at the end of a block, and goes on after it. A second verification exits with code 3, and
+    so does --repair during a run.
 
-    Exit codes: 0 equal, 1 failed, 2 misconfigured or refused, 3 a run is at work, 4 different, 129/130/143 stopped.
+    Exit codes: 0 equal, 1 failed, 2 misconfigured, refused or load unfinished, 3 already running, 4 different,
+    129/130/143 stopped.
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
@@ -117,7 +126,7 @@ def main(
     for name, given in (("--force", force), ("--delete-foreign", delete_foreign)):
         if given and not repair:
             raise typer.BadParameter(f"{name} goes with --repair")
-    scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample)
+    scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample, budget_s=budget)
     raise typer.Exit(
         run(
             os.environ,
@@ -128,5 +137,7 @@ def main(
             delete_foreign=delete_foreign,
             as_json=as_json,
             speaks=speaks(verbose=verbose),
+            stop_after_s=stop_after,
+            max_rate=max_rate,
         )
     )

@@ -90,6 +90,15 @@ class Differences:
         """Notes windows of a shard for the repair."""
         self.windows.setdefault(slot, set()).update(windows)
 
+    def add(self, other: Differences) -> None:
+        """Adds what another part of the verification found, without what a repair has to do."""
+        for kind, rows in other.rows.items():
+            self.rows[kind].count += rows.count
+            self.rows[kind].rowids = sorted([*self.rows[kind].rowids, *rows.rowids])[:FIRST_ROWIDS]
+        self.notes += other.notes
+        self.remarks += other.remarks
+        self.foreign_rows += other.foreign_rows
+
     def as_json(self) -> dict[str, Any]:
         return {
             "rows": {kind: {"count": rows.count, "first_rowids": rows.rowids} for kind, rows in self.rows.items()},
@@ -129,8 +138,28 @@ class Result:
     source_rows: int = 0
     shard_rows: int = 0
     shards: int = 0
+    is_unfinished: bool = False
+    """Whether a load ended before its time; what it has not done is no difference."""
     newer_rows: int = 0
     """Rows of the source outside all windows: the next run loads them."""
+
+
+def total(whole: Result, parts: Iterable[Result]) -> Result:
+    """What was found in all."""
+    result = Result(
+        all_windows=whole.all_windows,
+        shard_rows=whole.shard_rows,
+        shards=whole.shards,
+        is_unfinished=whole.is_unfinished,
+        newer_rows=whole.newer_rows,
+    )
+    result.differences.add(whole.differences)
+    for part in parts:
+        result.differences.add(part.differences)
+        result.compared = [*result.compared, *part.compared]
+        result.source_rows += part.source_rows
+        result.shard_rows += part.shard_rows
+    return result
 
 
 def _note(kind: str, place: object, text: str) -> Note:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
+from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange
-from etl.runtime import log
+from etl.runtime import files, log
+from etl.runtime.settings import Settings
+from etl.runtime.version import VERSION
+from etl.sources.source_file import SourceState
 from etl.sqlite.adbc import sqlite_version
+from etl.status import status_file, verifications
 from etl.status.units import counted
 from etl.verify.differences import Result
+from etl.verify.halt import Cause
 from etl.verify.scope import Scope
 
 DIFFERENT = 4
@@ -26,19 +35,44 @@ class Outcome:
     last: Result
     """The first result, or the result of the comparison after the repair."""
     repaired: frozenset[RowidRange] | None
+    """The windows concerned; None where nothing was to be repaired."""
     scope: Scope
     seconds: float
+    started_at: datetime
+    source: SourceState
+    """Before the comparison began."""
+    share: float = 1.0
+    """How many of the rows in the scope were compared."""
+    cause: Cause | None = None
+    """Why it ended before all were compared."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison that are no differences."""
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.last.differences.is_equal else DIFFERENT
+        """Of a verification that no signal has stopped."""
+        if not self.last.differences.is_equal:
+            return DIFFERENT
+        return Refused.exit_code if self.last.is_unfinished else 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal, or --stop-after, ended it."""
+        return self.cause is Cause.STOP
+
+    @property
+    def name(self) -> str:
+        """equal, different, unfinished or stopped."""
+        if not self.last.differences.is_equal:
+            return "different"
+        if self.last.is_unfinished:
+            return "unfinished"
+        return "stopped" if self.is_stopped else "equal"
 
     @property
     def is_news(self) -> bool:
         """Whether there is more to say than that source and shards are equal."""
-        return bool(self.exit_code or self.repaired is not None or self.warnings)
+        return bool(self.exit_code or self.repaired is not None or self.warnings or self.is_stopped)
 
     @property
     def file_check(self) -> str | None:
@@ -51,23 +85,30 @@ class Outcome:
         first, scope = self.first, self.scope
         found = first.differences
         return {
-            "outcome": "different" if self.exit_code else "equal",
+            "outcome": self.name,
             "exit_code": self.exit_code,
+            "full": scope.is_everything and scope.shards is None and self.cause is None,
+            "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "finished_at": log.now().isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 1),
             "source_rows": first.source_rows,
             "shard_rows": first.shard_rows,
             "shards": first.shards,
             "windows": len(first.compared),
+            "compared_percent": self._percent,
             "newer_rows": first.newer_rows,
             "scope": {
                 "quick": scope.quick,
                 "shards": sorted(scope.shards) if scope.shards is not None else None,
                 "since": scope.since,
                 "sample_percent": scope.percent,
+                "budget_s": scope.budget_s,
             },
             "file_check": self.file_check,
             "warnings": list(self.warnings),
+            "version": VERSION,
+            "source": asdict(self.source),
+            "rows_differing": sum(rows.count for rows in self.last.differences.rows.values()),
             "differences": self.last.differences.counts(),
             "foreign_rows": self.last.differences.foreign_rows,
             **self.last.differences.as_json(),
@@ -76,21 +117,36 @@ class Outcome:
             else {"windows": len(self.repaired), "found": found.counts(), **found.as_json()},
         }
 
-    def lines(self) -> list[str]:
+    @property
+    def _percent(self) -> float:
+        """Rounded down, so that only what is complete is at 100."""
+        return math.floor(self.share * 1000) / 10
+
+    def lines(self, *, stopped_by: str = "") -> list[str]:
+        """With the name of the signal, if one has stopped it."""
         first, last = self.first, self.last
         lines = []
+        if self.is_stopped:
+            so_far = "equal so far" if last.differences.is_equal else "and rows differ"
+            lines.append(f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; run again to go on")
         if self.repaired is not None:
             lines += ["found:", *(f"  {line}" for line in first.differences.lines())]
             lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]
         rate = first.source_rows / max(self.seconds, 1e-9)
         rows = counted(first.source_rows, "row")
-        if self.exit_code and first.source_rows != first.shard_rows:
+        if not last.differences.is_equal and first.source_rows != first.shard_rows:
             rows += f" in the source, {first.shard_rows:,}"
         compared = (
             f"{rows} in {counted(first.shards, 'shard')}, "
             f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
-        lines.append(f"{'different' if self.exit_code else 'equal'}: {compared}")
+        is_equal = last.differences.is_equal
+        lines.append(f"{('equal' if is_equal else 'different')}{' so far' if self.cause else ''}: {compared}")
+        if self.scope.budget_s is not None:
+            rest = "all rows compared" if self.cause is None else f"{self._percent} % of rows compared, oldest first"
+            lines.append(f"  --budget: {rest}; files are not checked")
+        if last.is_unfinished:
+            lines.append("the load is unfinished: run migrate; only windows that all shards have were compared")
         lines += [f"  {line}" for line in last.differences.lines()]
         if foreign := last.differences.foreign_rows:
             lines.append(
@@ -118,3 +174,13 @@ class Outcome:
                 line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
             )
         ]
+
+
+def store(settings: Settings, outcome: dict[str, Any]) -> None:
+    """Writes the outcome beside the shards: the last one in full, and a line in the history of all."""
+    path = status_file.verification_path(settings.SHARD_DIR, settings.TABLE_NAME)
+    try:
+        verifications.append(settings.SHARD_DIR, settings.TABLE_NAME, outcome)
+        files.replace(path, json.dumps(outcome, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise EtlError(f"{path}: cannot be written ({error.strerror}); fix the cause and run again") from None

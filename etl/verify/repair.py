@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
 from etl.runtime import limits, log
 from etl.shards import reconciliation
-from etl.shards.comparison import Comparison
 from etl.shards.replace import Replacement
-from etl.shards.shard_set import ConfiguredShardSet
-from etl.sources.reader import Source
 from etl.sqlite import sql
-from etl.verify.checker import Checker, Stopped
+from etl.verify.checker import Checker
 from etl.verify.differences import Result
+from etl.verify.halt import Halt
+from etl.verify.inventory import Inventory
 from etl.verify.trace import Trace, classify, foreign_rows
 
 ALWAYS_ALLOWED_ROWS = 1_000
@@ -47,83 +45,100 @@ class Permits:
 class Repair:
     """Repairs what one verification found: rows, ledgers, indexes and the manifest, but no damaged files."""
 
-    def __init__(
-        self,
-        source: Source,
-        comparison: Comparison,
-        shard_set: ConfiguredShardSet,
-        permits: Permits,
-        *,
-        run_id: str,
-        stop: threading.Event,
-    ) -> None:
-        self._source = source
-        self._comparison = comparison
-        self._shards = shard_set.shards
-        self._shard_set = shard_set
-        self._map = shard_set.map
-        self._replacement = Replacement(source.path, shard_set.shards, comparison, run_id=run_id)
-        self._stop = stop
+    def __init__(self, inventory: Inventory, permits: Permits, *, run_id: str, halt: Halt) -> None:
+        self._inventory = inventory
+        self._source = inventory.source
+        self._comparison = inventory.comparison
+        self._shard_set = inventory.shard_set
+        self._shards = self._shard_set.shards
+        self._map = self._shard_set.map
+        self._replacement = Replacement(self._source.path, self._shards, self._comparison, run_id=run_id)
+        self._halt = halt
         self._permits = permits
         self._foreign: dict[int, Counter[int]] = {}
         """Slot → window's position → rows that no run wrote, and that stay."""
 
-    def run(self, checker: Checker, result: Result) -> frozenset[RowidRange]:
-        """Repairs; returns the windows concerned. After a kill it can be repeated.
+    def check(self, found: Result, *, rows: int, deleted: int) -> None:
+        """Before anything is written: whether all that was found may be repaired.
 
-        Raises Stopped, EtlError, or, before anything is written, Refused: where a shard has a trigger, or where so
-        many rows would be replaced or deleted that the source may be the wrong one (unless forced).
+        `rows` are those of the whole table, `deleted` those that a refresh has deleted in other ranges of it, in the
+        last round. Raises Refused where a shard has a trigger, or where so many rows would be replaced or deleted that
+        the source may be the wrong one (unless forced).
         """
-        differences, table = result.differences, self._source.table
-        self._check_share(result)
-        slots = set(range(len(self._shards))) - differences.damaged
-        for slot in sorted(slots):
+        self._check_share(found, rows=rows, deleted=deleted)
+        for slot in sorted(self._slots):
             contents = self._shards[slot].find(())
             self._shards[slot].refuse_triggers(contents.triggers if contents else ())
-        if self._permits.delete_foreign:
-            for slot in slots & differences.outside:
-                self._execute(slot, [sql.delete_rows(table, gap) for gap in checker.outside])
+
+    def run(self, checker: Checker) -> frozenset[RowidRange]:
+        """Repairs what was found in a chunk; returns the windows concerned. After a kill it can be repeated.
+
+        Raises Stopped or EtlError.
+        """
+        self._foreign.clear()
+        result = checker.result
+        differences, slots = result.differences, self._slots
         for block, of_block in result.blocks.items():
-            self._check_stop()
-            self._replace(checker, block, of_block, result)
+            self._halt.check_stop()
+            self._replace(checker, block, [slot for slot in of_block if slot in slots])
         for slot, positions in differences.ledgers.items():
             foreign = self._foreign.get(slot, Counter())
             if slot in slots:
                 windows = {result.compared[position]: foreign[position] for position in sorted(positions)}
                 self._replacement.correct_ledger(slot, windows)
+        positions = {position for slot, of_slot in differences.windows.items() if slot in slots for position in of_slot}
+        return frozenset(result.compared[position] for position in positions)
+
+    def finish(self) -> None:
+        """Repairs what belongs to no chunk: rows outside every window, headers, indexes, the manifest."""
+        result, slots, table = self._inventory.result, self._slots, self._source.table
+        differences = result.differences
+        if self._permits.delete_foreign:
+            for slot in slots & differences.outside:
+                self._execute(slot, [sql.delete_rows(table, gap) for gap in self._inventory.outside])
         for slot in slots & (differences.headers | differences.sequences):
             self._execute(slot, self._statements(slot, table, result))
         for slot, wrong in differences.indexes.items():
             if slot in slots:
                 self._shards[slot].drop(wrong)
-                self._shards[slot].finish(self._shard_set.indexes, self._stop)
+                self._shards[slot].finish(self._shard_set.indexes, self._halt.stop)
                 log.event("indexed", shard=self._map.shards[slot], indexes=len(wrong))
-        if not differences.damaged:
-            reconciliation.correct(self._shard_set.manifest, self._map, self._shards, result.all_windows)
-        positions = {position for slot, of_slot in differences.windows.items() if slot in slots for position in of_slot}
-        return frozenset(result.compared[position] for position in positions)
+        if not differences.damaged and not self._inventory.structure.unmade:
+            reconciliation.correct(self._shard_set.manifest, self._map, self._shards, self._inventory.windows)
 
-    def _replace(self, checker: Checker, block: int, slots: Iterable[int], result: Result) -> None:
+    def deletes(self, found: Result) -> int:
+        """The rows that a repair of this deletes because they are gone from the source."""
+        extra, foreign = found.differences.rows["extra"].count, found.differences.foreign_rows
+        return extra if self._permits.delete_foreign else extra - min(extra, foreign)
+
+    @property
+    def _slots(self) -> set[int]:
+        """The slots whose files can be written."""
+        return (
+            set(range(len(self._shards)))
+            - self._inventory.result.differences.damaged
+            - self._inventory.structure.unmade
+        )
+
+    def _replace(self, checker: Checker, block: int, slots: Iterable[int]) -> None:
         """Replaces the rows of a block that still differ."""
         with self._comparison.open() as source:
             trace = Trace(checker.source_rows(source, block), checker.shard_rows(block, slots))
         equal = set(range(len(self._shards))) - trace.found.keys()
         rowids = classify(trace, equal=equal, into=Result().differences, blocks=checker.blocks)
         held = {slot: rows.rowids for slot, rows in trace.found.items()}
-        for slot, positions in result.differences.foreign.items():
+        for slot, positions in checker.result.differences.foreign.items():
             if slot in held and not self._permits.delete_foreign:
                 foreign = foreign_rows(trace, slot, checker.blocks, positions)
                 self._foreign.setdefault(slot, Counter()).update(checker.blocks.window_of(foreign).tolist())
                 held[slot] = np.setdiff1d(held[slot], foreign)
-        self._replacement.replace(rowids, held, damaged=result.differences.damaged)
+        self._replacement.replace(rowids, held, damaged=self._inventory.result.differences.damaged)
         log.event("repaired", rows=len(rowids), shards=[self._map.shards[slot] for slot in held])
 
-    def _check_share(self, result: Result) -> None:
-        counts = {kind: result.differences.rows[kind].count for kind in _REPLACED}
-        if not self._permits.delete_foreign:
-            counts["extra"] -= min(counts["extra"], result.differences.foreign_rows)
+    def _check_share(self, result: Result, *, rows: int, deleted: int) -> None:
+        counts = {kind: result.differences.rows[kind].count for kind in _REPLACED} | {"extra": self.deletes(result)}
         if self._permits.delete_percent is not None:
-            self._check_deletes(counts["extra"], result.shard_rows, self._permits.delete_percent)
+            self._check_deletes(counts["extra"], deleted, rows + deleted, self._permits.delete_percent)
             return
         limit = max(ALWAYS_ALLOWED_ROWS, int(result.shard_rows * ALLOWED_SHARE))
         if sum(counts.values()) <= limit:
@@ -139,12 +154,14 @@ class Repair:
             )
         log.event("forced", "WARNING", although=complaint)
 
-    def _check_deletes(self, found: int, rows: int, percent: float) -> None:
+    def _check_deletes(self, found: int, deleted: int, rows: int, percent: float) -> None:
+        is_allowed = self._permits.deletes is not None
         limit = int(rows * percent / 100) if self._permits.deletes is None else self._permits.deletes
-        if found > limit:
+        if found and found + (0 if is_allowed else deleted) > limit:
+            count = f"{found:,}" + (f" after {deleted:,} in the last refreshes of other rowids" if deleted else "")
             raise Refused(
                 f"SOURCE_DB={self._source.path}: expected at most {limit:,} of the shards' {rows:,} rows to be gone "
-                f"from it, found {found:,}; nothing was deleted; check that it is the right source; if it is, "
+                f"from it, found {count}; these were not deleted; check that it is the right source; if it is, "
                 f"--refresh --allow-deletes {found} deletes them (see MAX_DELETE_PERCENT)"
             )
 
@@ -166,7 +183,3 @@ class Repair:
             for statement in statements:
                 connection.execute(statement)
             connection.execute("COMMIT")
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Stopped

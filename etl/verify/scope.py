@@ -25,20 +25,20 @@ class Scope:
     """Only windows that reach to this rowid or beyond."""
     percent: float | None = None
     """Only this percentage of the windows, chosen at random."""
-    only: frozenset[RowidRange] | None = None
-    """Only these windows: those that were repaired."""
     files: bool = True
     """Check the files, too, if every rowid is compared."""
+    budget_s: float | None = None
+    """Only for so many seconds."""
 
     @property
     def is_everything(self) -> bool:
         """Whether every rowid is compared."""
-        return self.since is None and self.percent is None and self.only is None
+        return self.since is None and self.percent is None
 
     @property
     def checks_files(self) -> bool:
         """Whether files are checked: a check always reads the whole file, so only where every rowid is compared."""
-        return self.files and self.is_everything
+        return self.files and self.is_everything and self.budget_s is None
 
     def slots(self, shard_map: ShardMap) -> list[int]:
         """The slots to compare. Raises Refused for a number that no shard has."""
@@ -52,8 +52,7 @@ class Scope:
 
     def holds(self, window: RowidRange) -> bool:
         """Whether the window is in the scope; always False for a sample, which only `windows` chooses."""
-        is_recent = self.since is None or window.last_rowid >= self.since
-        return is_recent and self.percent is None and (self.only is None or window in self.only)
+        return self.percent is None and (self.since is None or window.last_rowid >= self.since)
 
     def windows(self, windows: Sequence[RowidRange], *, rows: int, row_bytes: float) -> list[RowidRange]:
         """The windows to compare, out of all windows; `rows` is their rows' number, `row_bytes` the mean size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,13 +10,14 @@ import numpy as np
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, Table, folded
+from etl.shards.contents import ShardContents
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sqlite.adbc import ShardError
 from etl.status.units import counted
 from etl.verify import ledgers
-from etl.verify.differences import Differences
+from etl.verify.differences import Differences, Result
 from etl.verify.ledgers import Ledgers
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import NEXT_STEP, ShardReader, ShardSchema, keeps_sequence
@@ -34,21 +35,27 @@ class StructureCheck:
         table: Table,
         *,
         scope: Scope,
-        into: Differences,
+        into: Result,
+        is_loaded: bool,
     ) -> None:
+        """`is_loaded` says that the last run did not end before its time: then what a load makes last must be there."""
         self._shards = shard_set.shards
         self._indexes = shard_set.indexes
         self._manifest_path = shard_set.manifest.directory
         self._readers = readers
         self._table = table
         self._scope = scope
-        self._differences = into
+        self._result = into
+        self._differences = into.differences
+        self._is_loaded = is_loaded
+        self.unmade: set[int] = set()
+        """Slots of shards that a first load, which was interrupted, has not made yet."""
         self._keeps_sequence = keeps_sequence(table)
 
-    def read(self, slots: Sequence[int]) -> tuple[list[int], Ledgers]:
+    def read(self, slots: Sequence[int], keep: Callable[[int, Ledger], None]) -> tuple[list[int], Ledgers]:
         """Checks the schemas and reads the ledgers; returns the slots whose files are readable.
 
-        Raises Refused where no shard fits the settings.
+        `keep` gets each ledger. Raises Refused where no shard fits the settings.
         """
         all_ledgers, readable = Ledgers(), []
         with ThreadPoolExecutor(2, thread_name_prefix="etl") as pool:
@@ -58,28 +65,37 @@ class StructureCheck:
                     self.damaged(slot, schema)
                 else:
                     all_ledgers.add(schema.ledger)
+                    keep(slot, schema.ledger)
                     self._check_schema(slot, schema)
                     readable.append(slot)
         return readable, all_ledgers
 
     def _found(self, slots: Sequence[int], pool: ThreadPoolExecutor) -> list[int]:
         """The slots whose files are shards of these settings."""
-        errors = {slot: error for slot, error in zip(slots, pool.map(self._find, slots), strict=True) if error}
-        if len(errors) == len(slots):
-            raise Refused(str(next(iter(errors.values()))))
+        found = dict(zip(slots, pool.map(self._find, slots), strict=True))
+        shards = [slot for slot, each in found.items() if isinstance(each, ShardContents)]
+        errors = {slot: each for slot, each in found.items() if isinstance(each, EtlError)}
+        if not shards:
+            raise Refused(str(next(iter(errors.values()), self._gone(slots[0]))))
+        missing = [slot for slot, each in found.items() if each is None]
+        if any(isinstance(each, ShardContents) and each.serves for each in found.values()):
+            errors |= {slot: self._gone(slot) for slot in missing}
+        else:
+            self.unmade.update(missing)
+            self._result.is_unfinished |= bool(missing)
         for slot, error in errors.items():
             self.damaged(slot, error)
-        return [slot for slot in slots if slot not in errors]
+        return shards
 
-    def _find(self, slot: int) -> EtlError | None:
-        shard = self._shards[slot]
+    def _find(self, slot: int) -> ShardContents | EtlError | None:
         try:
-            found = shard.find(self._indexes)
+            return self._shards[slot].find(self._indexes)
         except EtlError as error:
             return error
-        if found:
-            return None
-        return EtlError(f"{shard.path}: expected a shard, found none; run migrate, which rebuilds only this shard")
+
+    def _gone(self, slot: int) -> EtlError:
+        path = self._shards[slot].path
+        return EtlError(f"{path}: expected a shard, found none; run migrate, which rebuilds only this shard")
 
     def damaged(self, slot: int, error: EtlError) -> None:
         """Notes that a shard's whole file must be rebuilt. Raises the error where a program only holds the file."""
@@ -109,10 +125,14 @@ class StructureCheck:
             differences.note("schema", path, f"sqlite_sequence is below the greatest rowid, {schema.unsequenced}")
             differences.sequences.add(slot)
         wrong = [index for index in self._indexes if schema.statements.get(index.name) != index.sql]
+        journal_mode = schema.header["journal_mode"]
+        if not self._is_loaded:  # a load makes indexes, then WAL, when all rows are there
+            missing = [index for index in wrong if index.name not in schema.statements]
+            self._result.is_unfinished |= bool(missing) or journal_mode != "wal"
+            wrong, journal_mode = [index for index in wrong if index not in missing], "wal"
         for index in wrong:
             state = "has another definition" if index.name in schema.statements else "is missing"
             differences.note("index", path, f"{index.name} {state}")
-        journal_mode = schema.header["journal_mode"]
         if journal_mode != "wal":
             differences.note("schema", path, f"journal_mode is {journal_mode}, a finished shard has wal")
         if wrong or journal_mode != "wal":
@@ -129,10 +149,12 @@ class StructureCheck:
         ledger: Ledger,
         all_windows: Sequence[RowidRange],
         compared: Sequence[RowidRange],
+        *,
         counted_rows: Numbers,
+        into: Differences,
     ) -> None:
-        """Compares a ledger with the windows of the others, and with the rows counted in the compared windows."""
-        path, differences = self._shards[slot].path, self._differences
+        """Compares a ledger with the rows counted in the compared windows, and notes which lines are to be repaired."""
+        path, differences = self._shards[slot].path, into
         rows = ledger.rows_of(compared)
         missing = np.flatnonzero(rows < 0)
         wrong = np.flatnonzero((rows >= 0) & (rows != counted_rows))
@@ -143,18 +165,28 @@ class StructureCheck:
                 differences.ledgers.setdefault(slot, set()).update(map(int, positions))
         if len(more := np.flatnonzero((rows >= 0) & (rows < counted_rows))):
             differences.foreign[slot] = {int(position) for position in more}
-        others = tuple(window for window in ledgers.others(ledger, all_windows) if self._scope.holds(window))
-        if others:
-            differences.note("ledger", path, f"has {counted(len(others), 'window')} that differ from other shards'")
-            overlapping = [i for i, window in enumerate(compared) if ranges.intersect((window,), others)]
+        if others := ledgers.others(ledger, all_windows):
+            overlapping = [i for i, window in enumerate(compared) if ranges.intersect((window,), tuple(others))]
             differences.to_repair(slot, overlapping)
             differences.ledgers.setdefault(slot, set()).update(overlapping)
 
+    def check_lines(self, slot: int, ledger: Ledger, windows: Sequence[RowidRange]) -> None:
+        """Compares the lines of a ledger with the windows of the others. What it lacks is found with the rows."""
+        others = [line for line in ledgers.others(ledger, windows) if self._scope.holds(line)]
+        if others:
+            text = f"has {counted(len(others), 'window')} that differ from other shards'"
+            self._differences.note("ledger", self._shards[slot].path, text)
+
     def check_manifest(self, check: ManifestCheck, windows: Sequence[RowidRange]) -> None:
-        if wrong := check.wrong():
+        wrong = check.wrong()
+        if not self._is_loaded:  # a run that was killed has not recorded its last windows
+            missing = set(check.missing())
+            self._result.is_unfinished |= bool(missing) or not check.is_sound
+            wrong = [position for position in wrong if position not in missing]
+        if wrong:
             text = f"lacks or has wrong {_first_of(windows, wrong)}; {_REBUILD}"
             self._differences.note("manifest", self._manifest_path, text)
-        elif not check.is_sound:
+        elif self._is_loaded and not check.is_sound:
             text = f"has windows twice, windows that some ledger lacks, or a file that cannot be read; {_REBUILD}"
             self._differences.note("manifest", self._manifest_path, text)
 

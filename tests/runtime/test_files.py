@@ -83,6 +83,7 @@ ONE_FILE_FOR_TWO = {
         for name in (
             "clients_status.json",
             "clients_verify.json",
+            "clients_verifications.jsonl",
             ".etl-run.json",
             ".etl.lock",
             "report.html",

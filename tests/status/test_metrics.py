@@ -10,6 +10,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from etl import __version__
+from etl.verify import command as verify
 from tests.completeness import ledger
 from tests.faults import fail, hang, start, struck
 from tests.workplace import REPOSITORY, Workplace, await_line, error_line, finished, migrate, shard_files
@@ -156,7 +157,10 @@ def documents() -> dict[str, str]:
 
 def test_every_metric_that_the_documents_name_is_in_a_real_file(workplace: Workplace) -> None:
     workplace.populate(ROWS)
-    assert migrate(with_metrics(workplace)) == 0
+    environ = with_metrics(workplace)
+    assert migrate(environ) == verify.run(environ) == 0
+    workplace.populate(ROWS, first=ROWS + 1)
+    assert migrate(environ) == 0
     real = {f"shard_migrate_{name}" for name, _ in metrics(workplace)}
     found = documents()
     assert set(found) == {"README.md", "alerts.yml", "dashboard.json"}
@@ -208,4 +212,4 @@ def test_every_alert_says_what_to_do_and_no_panels_overlap() -> None:
 
 def test_the_alert_rules_are_yaml() -> None:
     (group,) = yaml.safe_load(documents()["alerts.yml"])["groups"]
-    assert [set(rule) for rule in group["rules"]] == [{"alert", "expr", "for", "labels", "annotations"}] * 6
+    assert [set(rule) for rule in group["rules"]] == [{"alert", "expr", "for", "labels", "annotations"}] * 7

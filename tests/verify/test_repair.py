@@ -146,15 +146,14 @@ def test_mixed_cells_are_mended_in_the_exact_lane(workplace: Workplace, verify: 
     assert faults_of(environ) == []
 
 
-def test_a_load_that_was_killed_is_finished_as_far_as_it_came(workplace: Workplace, verify: Verifier) -> None:
+def test_a_load_that_was_killed_is_left_to_the_next_run(workplace: Workplace, verify: Verifier) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ(INDEX_COLUMNS="k,INN")
     assert faults.struck(environ, "between two shards' commits", 9).code == -signal.SIGKILL
-    assert verify(environ, Scope(quick=True))["exit_code"] == 4
-    said = verify(environ, Scope(quick=True), repair=True)
-    assert said["exit_code"] == 0
-    assert 0 < said["repair"]["windows"] < ROWS // 100
-    assert said["newer_rows"] > 0
+    for repair in (False, True):
+        said = verify(environ, Scope(quick=True), repair=repair)
+        assert (said["exit_code"], said["outcome"], said["repair"]) == (2, "unfinished", None)
+        assert said["newer_rows"] > 0
     assert migrate(environ) == 0
     assert faults_of(environ) == []
 

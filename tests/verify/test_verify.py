@@ -46,9 +46,11 @@ def test_sound_shards_are_equal_and_stay_as_they_are(migrated: dict[str, str], v
 def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], verify: Verifier) -> None:
     DAMAGES["a lost index"].apply(migrated)
     said = verify(migrated, Scope(quick=True, shards=frozenset({0}), since=5))
-    assert said | {"finished_at": "", "seconds": 0, "source_rows": 0, "shard_rows": 0} == {
+    varying = {"started_at": "", "version": "", "source": {}}
+    assert said | {"finished_at": "", "seconds": 0, "source_rows": 0, "shard_rows": 0} | varying == varying | {
         "outcome": "different",
         "exit_code": 4,
+        "full": False,
         "finished_at": "",
         "seconds": 0,
         "source_rows": 0,
@@ -56,9 +58,11 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "shards": 1,
         "windows": ROWS // 100,
         "newer_rows": 0,
-        "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None},
+        "scope": {"quick": True, "shards": [0], "since": 5, "sample_percent": None, "budget_s": None},
+        "compared_percent": 100.0,
         "file_check": None,
         "warnings": [],
+        "rows_differing": 0,
         "differences": {"index": 1},
         "foreign_rows": 0,
         "rows": {kind: {"count": 0, "first_rowids": []} for kind in KINDS},
@@ -243,14 +247,19 @@ def test_blocks_of_any_size_and_groups_of_shards_find_the_same(
     assert said["differences"] == {"changed": 2, "duplicated": 1, "ledger": 1}
 
 
-@pytest.mark.parametrize(("owner", "function"), [(Comparison, "rows"), (ShardReader, "fault")])
-def test_a_signal_stops_it_with_nothing_proved(
+@pytest.mark.parametrize(
+    ("owner", "function", "share"), [(Comparison, "source_rows", 0.0), (ShardReader, "fault", 100.0)]
+)
+def test_a_signal_stops_it_and_it_says_how_much_was_compared(
     migrated: dict[str, str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     owner: type,
+    *,
     function: str,
+    share: float,
 ) -> None:
+    DAMAGES["a changed text"].apply(migrated)  # so that it is traced
     real, was_sent = getattr(owner, function), threading.Event()
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
@@ -261,13 +270,17 @@ def test_a_signal_stops_it_with_nothing_proved(
 
     monkeypatch.setattr(owner, function, interrupted)
     assert run(migrated) == 143
-    assert "stopped by SIGTERM: nothing is proved" in capsys.readouterr().out
+    assert f"stopped by SIGTERM: {share} % of rows compared, " in capsys.readouterr().out
 
 
-def test_it_is_turned_away_while_a_run_is_at_work(migrated: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    with lock.exclusive(Path(migrated["SHARD_DIR"]), "2024-01-02T03:04:05"):
-        assert run(migrated) == 3
-    assert f"pid {os.getpid()}, started 2024-01-02T03:04:05" in error_line(capsys.readouterr().err)
+@pytest.mark.parametrize(("work", "repair"), [(lock.RUN, True), (lock.VERIFICATION, False)])
+def test_it_is_turned_away_while_another_is_at_work(
+    migrated: dict[str, str], capsys: pytest.CaptureFixture[str], work: lock.Work, *, repair: bool
+) -> None:
+    with lock.exclusive(Path(migrated["SHARD_DIR"]), "2024-01-02T03:04:05", work):
+        assert run(migrated, repair=repair) == 3
+    message = error_line(capsys.readouterr().err)
+    assert f"the {work.noun} with pid {os.getpid()}, started 2024-01-02T03:04:05" in message
 
 
 @settings(max_examples=25)

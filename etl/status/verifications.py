@@ -1,0 +1,92 @@
+"""The history of verifications, `SHARD_DIR/<TABLE_NAME>_verifications.jsonl`: one line each, the newest last."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etl.runtime import files
+from etl.sources.source_file import SourceState
+
+_KEPT = (
+    "started_at",
+    "finished_at",
+    "outcome",
+    "exit_code",
+    "full",
+    "seconds",
+    "scope",
+    "source_rows",
+    "newer_rows",
+    "rows_differing",
+    "differences",
+    "version",
+    "source",
+)
+_EQUAL = '"outcome": "equal"'
+_FULL = '"full": true'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullProof:
+    """A verification that compared all rows of all shards and found them equal. Times are ISO 8601 in UTC."""
+
+    started_at: str
+    finished_at: str
+    rows: int
+    source: SourceState
+    """Before the comparison began."""
+
+
+def append(shard_dir: Path, table: str, result: Mapping[str, Any]) -> None:
+    """Adds a verification, by its result (`verify.outcome`). Raises OSError."""
+    kept = {name: result[name] for name in _KEPT}
+    line = json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    path = files.VERIFICATIONS.path(shard_dir, table)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        end = os.fstat(descriptor).st_size
+        is_torn = end and os.pread(descriptor, 1, end - 1) != b"\n"  # a power cut may leave a part of a line
+        os.write(descriptor, (b"\n" if is_torn else b"") + line + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def last(shard_dir: Path, table: str) -> dict[str, Any] | None:
+    """The line of the last verification; None if there is none that can be read."""
+    return next((given for given in map(_parsed, _newest_first(shard_dir, table)) if given), None)
+
+
+def last_full_proof(shard_dir: Path, table: str) -> FullProof | None:
+    """The last verification that proved everything; None if there is none."""
+    for line in _newest_first(shard_dir, table):
+        if _EQUAL in line and _FULL in line and (given := _parsed(line)):
+            with suppress(TypeError, KeyError):
+                return FullProof(
+                    started_at=given["started_at"],
+                    finished_at=given["finished_at"],
+                    rows=given["source_rows"],
+                    source=SourceState(**given["source"]),
+                )
+    return None
+
+
+def _newest_first(shard_dir: Path, table: str) -> Iterator[str]:
+    with suppress(OSError):
+        content = files.VERIFICATIONS.path(shard_dir, table).read_bytes()
+        yield from reversed(content.decode("utf-8", "surrogateescape").split("\n"))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A line's values; None of a torn line."""
+    with suppress(ValueError):
+        given = json.loads(line)
+        if isinstance(given, dict):
+            return given
+    return None
