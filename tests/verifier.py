@@ -54,6 +54,7 @@ class Verifier:
         self._capsys.readouterr()
         code = run(environ, scope=scope, repair=repair, force=force, delete_foreign=delete_foreign, as_json=True)
         out, err = self._capsys.readouterr()
+        assert out, err
         assert "Traceback" not in out + err
         said: dict[str, Any] = json.loads(out)
         assert said["exit_code"] == code
