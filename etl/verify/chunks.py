@@ -63,7 +63,7 @@ class Chunks:
         self.compared.append(chunk)
         self._left = ranges.subtract(self._left, chunk.coverage)
 
-    def record(self, inventory: Inventory, chunk: Chunk, *, equal: bool, deleted: int = 0) -> None:
+    def record(self, inventory: Inventory, chunk: Chunk, *, equal: bool, deleted: int | None) -> None:
         """Keeps when a chunk was compared, if it was in all shards."""
         if chunk.coverage and inventory.is_whole:
             self._checks.record(chunk.coverage, chunk.checked_at, equal=equal, deleted=deleted)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
 from etl.core.partition import ToUtf8
 from etl.runtime import log
@@ -125,13 +126,20 @@ class Verification:
                 self._bar.begin_verification(self._chunks.begin(inventory))
                 inventory.check(source, rowids, self._halt)
                 self._whole = inventory.result
-            cause = self._walk(inventory, source)
+            try:
+                cause = self._walk(inventory, source)
+            except Refused:  # at this chunk; those before it were repaired
+                self._finish(inventory, rowids)
+                raise
         self._add_files(inventory)
         self._whole.is_unfinished &= inventory.result.is_unfinished
         if self._permits is not None and cause is not Cause.STOP:
             if self._scope.checks_files:
                 inventory.check_files(self._halt, nullcontext)
             self._repair(inventory, [chunk for chunk in self._chunks.compared if chunk.checker])
+            if self._permits.deletes is not None:
+                self._chunks.forget_deleted()
+        if cause is not Cause.STOP or self._repaired:
             self._finish(inventory, rowids)
         return cause
 
@@ -162,7 +170,8 @@ class Verification:
         chunk = Chunk(found, found, coverage, rows, checked_at, None if is_right else checker)
         self._chunks.add(chunk)
         if is_right or self._permits is None:
-            self._chunks.record(inventory, chunk, equal=found.differences.is_equal)
+            deleted = None if self._permits is None else 0
+            self._chunks.record(inventory, chunk, equal=found.differences.is_equal, deleted=deleted)
         elif self._scope.budget_s is not None:
             self._repair(inventory, [chunk])
         return checker.cause
@@ -200,8 +209,6 @@ class Verification:
         """Repairs what belongs to no chunk, and checks it again."""
         if self._permits is None or self._whole is None:
             return
-        if self._permits.deletes is not None:
-            self._chunks.forget_deleted()
         if not self._repaired and self._whole.differences.is_equal:
             return
         repair = Repair(inventory, self._permits, run_id=self._run_id, halt=self._halt)

@@ -25,13 +25,19 @@ from tests.workplace import (
 )
 
 VERIFY = """
-import os, sys
+import os, sys, time
+from pathlib import Path
+from etl.runtime.rate_limit import RateLimit
 from etl.verify import blocks
 from etl.verify.command import run
+def wait(_, rows, go_on):
+    while Path(sys.argv[1]).exists() and go_on():
+        time.sleep(0.02)
+RateLimit.wait = wait
 blocks.BLOCK_BYTES = 1
-sys.exit(run(os.environ, max_rate=int(sys.argv[1])))
+sys.exit(run(os.environ))
 """
-"""A verification in blocks of one window, so many rows a second."""
+"""A verification in blocks of one window. After the first it waits for a run, or until a file is gone."""
 RUN = """
 import os, sys
 from etl.migrate.command import Refresh, run
@@ -39,7 +45,7 @@ from etl.shards import compaction
 compaction.MOST_LINES, compaction.JOINED_LINES, compaction.NEWEST_LINES = map(int, sys.argv[2:])
 sys.exit(run(os.environ, refresh=Refresh() if sys.argv[1] == "refresh" else None))
 """
-SLOW, FAST = 500, 1_000_000
+NOWHERE = "nowhere"
 PLAIN = ("run", "8000", "4000", "100")
 
 
@@ -65,6 +71,13 @@ def ended(code: str, environ: Environ, *arguments: object) -> Outcome:
         return finished(started)
 
 
+def held(place: Workplace) -> Path:
+    """A file that keeps a verification after its first block."""
+    path = place.root / "held"
+    path.touch()
+    return path
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
@@ -87,7 +100,7 @@ def last_verification(environ: Environ) -> dict[str, object]:
 def test_runs_in_the_middle_of_a_verification_do_their_work_and_it_goes_on(
     workplace: Workplace, migrated: dict[str, str]
 ) -> None:
-    with process(VERIFY, migrated, SLOW) as verification:
+    with process(VERIFY, migrated, held(workplace)) as verification:
         until(lambda: holds_the_shards(verification, workplace))
         workplace.populate(150, first=ROWS + 1, seed=2)
         assert ended(RUN, migrated, *PLAIN).code == 0
@@ -99,6 +112,7 @@ def test_runs_in_the_middle_of_a_verification_do_their_work_and_it_goes_on(
         )
         assert ended(RUN, migrated, "refresh", *PLAIN[1:]).code == 0
         assert verification.poll() is None
+        held(workplace).unlink()
         outcome = finished(verification)
     assert outcome.code == 0, outcome
     assert last_verification(migrated)["outcome"] == "equal"
@@ -107,10 +121,11 @@ def test_runs_in_the_middle_of_a_verification_do_their_work_and_it_goes_on(
 
 
 def test_lines_that_are_joined_meanwhile_are_compared_once(workplace: Workplace, migrated: dict[str, str]) -> None:
-    with process(VERIFY, migrated, SLOW) as verification:
+    with process(VERIFY, migrated, held(workplace)) as verification:
         until(lambda: holds_the_shards(verification, workplace))
         assert ended(RUN, migrated, "run", 8, 4, 2).code == 0
         assert verification.poll() is None
+        held(workplace).unlink()
         assert finished(verification).code == 0
     found = last_verification(migrated)
     assert (found["outcome"], found["source_rows"]) == ("equal", ROWS)
@@ -121,7 +136,7 @@ def test_a_verification_waits_for_a_run_that_is_killed(workplace: Workplace, mig
     workplace.populate(ROWS, first=ROWS + 1, seed=2)
     with start(migrated, "before a commit", 9, hang) as run:
         await_line(run, "hanging")
-        with process(VERIFY, migrated, FAST) as verification:
+        with process(VERIFY, migrated, NOWHERE) as verification:
             until(lambda: waits(migrated, name="verify"))
             assert verification.poll() is None
             run.kill()
@@ -134,7 +149,7 @@ def test_a_verification_waits_for_a_run_that_is_killed(workplace: Workplace, mig
 
 def test_a_run_does_not_wait_for_a_verification_that_is_killed(workplace: Workplace, migrated: dict[str, str]) -> None:
     workplace.populate(150, first=ROWS + 1, seed=2)
-    with process(VERIFY, migrated, SLOW) as verification:
+    with process(VERIFY, migrated, held(workplace)) as verification:
         until(lambda: holds_the_shards(verification, workplace))
         verification.send_signal(signal.SIGSTOP)
         with process(RUN, migrated, *PLAIN) as run:
@@ -142,7 +157,7 @@ def test_a_run_does_not_wait_for_a_verification_that_is_killed(workplace: Workpl
             assert run.poll() is None
             verification.kill()
             assert finished(run).code == 0
-    assert ended(VERIFY, migrated, FAST).code == 0
+    assert ended(VERIFY, migrated, NOWHERE).code == 0
     assert differences(migrated) == []
 
 
@@ -156,9 +171,9 @@ def holds_the_shards(verification: Process, place: Workplace) -> bool:
 def test_a_second_verification_is_turned_away_and_a_stop_ends_the_wait(
     workplace: Workplace, migrated: dict[str, str]
 ) -> None:
-    with process(VERIFY, migrated, SLOW) as verification:
+    with process(VERIFY, migrated, held(workplace)) as verification:
         until((workplace.shards / ".etl-verify.json").exists)
-        second = ended(VERIFY, migrated, FAST)
+        second = ended(VERIFY, migrated, NOWHERE)
         assert second.code == 3
         assert f"the verification with pid {verification.pid}, started " in second.err
         verification.send_signal(signal.SIGTERM)
@@ -166,7 +181,7 @@ def test_a_second_verification_is_turned_away_and_a_stop_ends_the_wait(
     workplace.populate(ROWS, first=ROWS + 1, seed=2)
     with start(migrated, "before a commit", 9, hang) as run:
         await_line(run, "hanging")
-        with process(VERIFY, migrated, FAST) as verification:
+        with process(VERIFY, migrated, NOWHERE) as verification:
             until(lambda: '"event": "waiting"' in newest_log(workplace))
             verification.send_signal(signal.SIGTERM)
             outcome = finished(verification)

@@ -144,10 +144,11 @@ def test_refreshes_with_a_budget_replace_chunk_by_chunk(workplace: Workplace) ->
 
 
 def test_small_steps_do_not_release_the_brake(
-    workplace: Workplace, migrated: Environ, capsys: pytest.CaptureFixture[str]
+    workplace: Workplace, migrated: Environ, verify: Verifier, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workplace.script("DELETE FROM clients WHERE rowid <= 1500 AND rowid % 100 < 50")  # 50 of each window
     assert [budgeted(migrated) for _ in range(4)] == [0, 0, 0, 0]
+    assert verify(migrated)["differences"] == {"extra": 550}
     left = sum(count(path) for path in shard_files(migrated))
     capsys.readouterr()
     assert budgeted(migrated) == 2
