@@ -67,7 +67,8 @@ def shards(shard_dir: Path) -> Iterator[None]:
 
     def wait(waited_s: float) -> None:
         if not waited_s:
-            log.event("waiting", reason="a verification gives way at the end of its block")
+            verification = _named(VERIFICATION, _holder(VERIFICATION.holder.path(shard_dir)))
+            log.event("waiting", reason=f"{verification} gives way at the end of its block")
         _check_time(shard_dir, VERIFICATION, waited_s, _PATIENCE_S)
 
     with _held(shard_dir, files.SHARDS_LOCK, wait):

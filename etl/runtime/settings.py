@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     )
     MAX_RATE: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
         None,
-        "rows a second that a run reads on average; `--max-rate` goes before it",
+        "rows a second that a run or a verification reads on average; `--max-rate` goes before it",
         "a whole number from 1 up, or nothing",
         ge=1,
     )

@@ -47,16 +47,22 @@ class Checks:
         with suppress(OSError, ValueError, TypeError, KeyError):
             self._checks = [Check(**each) for each in json.loads(self._path.read_bytes())["checks"]]
 
-    def record(self, rowids: ranges.Coverage, checked_at: str, *, equal: bool, deleted: int = 0) -> None:
-        """Replaces what was known of these rowids, and writes the file. Raises OSError."""
+    def record(self, rowids: ranges.Coverage, checked_at: str, *, equal: bool, deleted: int | None) -> None:
+        """Replaces what was known of these rowids, and writes the file. Raises OSError.
+
+        `deleted` is None where nothing was to be deleted: the rows that the last refresh deleted there still count.
+        """
         kept = []
+        total = deleted or 0
         for check in self._checks:
             pieces = ranges.subtract((check.rowids,), rowids)
+            if deleted is None and not pieces:
+                total += check.deleted
             for number, piece in enumerate(pieces):
                 rows = 0 if number else check.deleted
                 kept.append(replace(check, first_rowid=piece.first_rowid, last_rowid=piece.last_rowid, deleted=rows))
         for number, piece in enumerate(rowids):
-            rows = 0 if number else deleted
+            rows = 0 if number else total
             kept.append(Check(piece.first_rowid, piece.last_rowid, checked_at, equal, rows))
         self._write(sorted(kept, key=lambda check: check.first_rowid))
 

@@ -122,7 +122,7 @@ def _verification_text(found: Mapping[str, Any] | None) -> str:
         return "never"
     parts = [str(found.get("outcome", "done"))]
     parts += [f"{count:,} {kind}" for kind, count in found.get("differences", {}).items()]
-    if any(found.get("scope", {}).get(name) for name in ("shards", "since", "sample_percent")):
+    if found.get("full") is False:
         parts.append("partial")
     moment = found.get("finished_at")
     if isinstance(moment, str):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 
 import numpy as np
 
@@ -128,10 +128,11 @@ class Inventory:
         self.structure.check_lines(slot, ledger, self.windows)
         manifest.add(slot, ledger.rows_of(self.windows))
 
-    def check_files(self, halt: Halt) -> None:
-        """Checks the files that can be read so far. Raises Stopped."""
+    def check_files(self, halt: Halt, writing: Callable[[], AbstractContextManager[None]]) -> None:
+        """Checks the files that can be read so far; within `writing` where that keeps writers out. Raises Stopped."""
         readers = {slot: self.readers[slot] for slot in self.slots}
-        for slot, error in faults(readers, quick=self.scope.quick, check_stop=halt.check_stop).items():
+        found = faults(readers, quick=self.scope.quick, check_stop=halt.check_stop, writing=writing)
+        for slot, error in found.items():
             self.lose(slot, error)
 
     def _partial(self) -> set[RowidRange]:

@@ -111,6 +111,10 @@ class Repair:
         extra, foreign = found.differences.rows["extra"].count, found.differences.foreign_rows
         return extra if self._permits.delete_foreign else extra - min(extra, foreign)
 
+    def deletes_to_count(self, found: Result) -> int:
+        """Those that the brake of later refreshes counts: none where the operator has allowed a number."""
+        return self.deletes(found) if self._permits.deletes is None else 0
+
     @property
     def _slots(self) -> set[int]:
         """The slots whose files can be written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +60,20 @@ class ShardReader:
                 counted[0][0] if counted else None,
             )
 
-    def fault(self, *, quick: bool) -> EtlError | None:
-        """What integrity_check, or quick_check, finds wrong with the file."""
+    def fault(self, *, quick: bool, writing: Callable[[], AbstractContextManager[None]]) -> EtlError | None:
+        """What integrity_check, or quick_check, finds wrong with the file; `writing` is entered before it is locked."""
         try:
             with Connection(self.path, cache_kib=limits.CACHE_BYTES // _CHECKERS >> 10) as connection:
                 check = f"PRAGMA {'quick' if quick else 'integrity'}_check"
                 rows = connection.execute(check)
                 if any(line.startswith("NULL value in ") for (line,) in rows):
                     # The source's rows may break NOT NULL too, and are compared cell by cell. SQLite stops after 100
-                    # faults, so it must not count these. Closing the connection rolls the change back.
-                    connection.execute("BEGIN")
-                    connection.replace_ddl(self._table, without_not_null(self._table.ddl))
-                    rows = connection.execute(check)
+                    # faults, so it must not count these.
+                    with writing():
+                        connection.execute("BEGIN")
+                        connection.replace_ddl(self._table, without_not_null(self._table.ddl))
+                        rows = connection.execute(check)
+                        connection.execute("ROLLBACK")
         except EtlError as error:
             return error
         damage = [line for (line,) in rows if line != "ok"]
@@ -84,12 +87,18 @@ def keeps_sequence(table: Table) -> bool:
         return (_SEQUENCE,) in connection.execute(sql.SELECT_NAMES)
 
 
-def faults(readers: Mapping[int, ShardReader], *, quick: bool, check_stop: Callable[[], None]) -> dict[int, EtlError]:
+def faults(
+    readers: Mapping[int, ShardReader],
+    *,
+    quick: bool,
+    check_stop: Callable[[], None],
+    writing: Callable[[], AbstractContextManager[None]],
+) -> dict[int, EtlError]:
     """What `ShardReader.fault` finds, by slot. `check_stop` is called meanwhile; checks not begun are then dropped."""
     found = {}
     with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="etl") as pool:
         try:
-            checks = {slot: pool.submit(reader.fault, quick=quick) for slot, reader in readers.items()}
+            checks = {slot: pool.submit(reader.fault, quick=quick, writing=writing) for slot, reader in readers.items()}
             for slot, check in checks.items():
                 while wait([check], timeout=_TICK_S).not_done:
                     check_stop()

@@ -48,6 +48,8 @@ class StructureCheck:
         self._result = into
         self._differences = into.differences
         self._is_loaded = is_loaded
+        self.all_serve = True
+        """Whether every shard that was read is in WAL mode."""
         self.unmade: set[int] = set()
         """Slots of shards that a first load, which was interrupted, has not made yet."""
         self._keeps_sequence = keeps_sequence(table)
@@ -126,6 +128,7 @@ class StructureCheck:
             differences.sequences.add(slot)
         wrong = [index for index in self._indexes if schema.statements.get(index.name) != index.sql]
         journal_mode = schema.header["journal_mode"]
+        self.all_serve &= journal_mode == "wal"
         if not self._is_loaded:  # a load makes indexes, then WAL, when all rows are there
             missing = [index for index in wrong if index.name not in schema.statements]
             self._result.is_unfinished |= bool(missing) or journal_mode != "wal"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 
-from etl.core import ranges
+from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
 from etl.core.partition import ToUtf8
-from etl.core.ranges import Coverage
 from etl.runtime import log
 from etl.runtime.lock import Turn
 from etl.runtime.rate_limit import RateLimit
@@ -20,14 +18,15 @@ from etl.shards import shard_set, source_identity
 from etl.shards.comparison import Comparison
 from etl.sources import schema, source_file
 from etl.sources.reader import Source
+from etl.sources.source_file import SourceState
 from etl.sqlite.adbc import Connection
 from etl.sqlite.utf16 import utf8_converter
 from etl.status import status_file
 from etl.status.checks import Checks
 from etl.status.progress import Progress
 from etl.status.progress_bar import ProgressBar
-from etl.verify.blocks import chunks
 from etl.verify.checker import Checker
+from etl.verify.chunks import Chunk, Chunks
 from etl.verify.differences import Result, total
 from etl.verify.halt import Cause, Halt, Stopped
 from etl.verify.inventory import Inventory
@@ -37,20 +36,6 @@ from etl.verify.scope import Scope
 
 _RATED_CHUNK_S = 60
 """With a rate limit a chunk takes no longer: a part of it may be compared again after a run."""
-
-
-@dataclass(slots=True)
-class _Part:
-    """A chunk that was compared."""
-
-    found: Result
-    left: Result
-    """What still differs: `found`, or what was found after the repair."""
-    coverage: Coverage
-    rows: int
-    checked_at: str
-    checker: Checker | None
-    """None where there is nothing to repair."""
 
 
 class Verification:
@@ -81,40 +66,49 @@ class Verification:
         self._rate = RateLimit(max_rate)
         self._most_rows = math.inf if max_rate is None else max_rate * _RATED_CHUNK_S
         self._is_loaded = is_loaded
-        self._checks = Checks(settings.SHARD_DIR, settings.TABLE_NAME)
+        self._chunks = Chunks(Checks(settings.SHARD_DIR, settings.TABLE_NAME))
         self._bar = ProgressBar(Progress())
         self._started, self._start = log.now(), time.perf_counter()
-        self._before = source_file.state(settings.SOURCE_DB)
         self._warnings: tuple[str, ...] = ()
-        self._parts: list[_Part] = []
         self._whole: Result | None = None
         """What belongs to no chunk."""
         self._whole_left: Result | None = None
         """The same after a repair."""
-        self._left: Coverage = ()
-        """The rowids that are still to be compared."""
-        self._rows = 0
-        """All rows to be compared."""
         self._repaired: frozenset[RowidRange] = frozenset()
 
     def run(self) -> Outcome:
         """Raises EtlError, or Refused before anything is written."""
+        self._inspected()
+        before = source_file.state(self._settings.SOURCE_DB)
         cause: Cause | None = Cause.RUN
         with self._bar:
             try:
                 while cause is Cause.RUN:
-                    with self._turn.taken(self._halt.check_stop) if self._turn else nullcontext():
-                        table, rowids = schema.inspect(
-                            self._settings.SOURCE_DB, self._settings.TABLE_NAME, self._settings.SHARD_KEY
-                        )
+                    with self._turn_taken():
+                        table, rowids = self._inspected()  # a run may have changed its columns
                         with utf8_converter(table.encoding) as utf8:
                             cause = self._sitting(table, rowids, utf8)
                 if cause is None and self._permits is None and self._scope.checks_files:
-                    self._inventory.check_files(self._halt)  # as a reader: no run waits for it
-                    self._add_files(self._inventory)
+                    self._check_files()
             except Stopped:
                 cause = Cause.STOP
-        return self._outcome(cause)
+        return self._outcome(cause, before)
+
+    def _inspected(self) -> tuple[Table, RowidRange | None]:
+        settings = self._settings
+        return schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+
+    def _turn_taken(self) -> AbstractContextManager[None]:
+        return self._turn.taken(self._halt.check_stop) if self._turn else nullcontext()
+
+    def _check_files(self) -> None:
+        """Checks the files. No run waits for it, unless some are not in WAL mode: there readers keep writers out."""
+        if self._inventory.structure.all_serve:
+            self._inventory.check_files(self._halt, self._turn_taken)
+        else:
+            with self._turn_taken():
+                self._inventory.check_files(self._halt, nullcontext)
+        self._add_files(self._inventory)
 
     def _sitting(self, table: Table, rowids: RowidRange | None, utf8: ToUtf8 | None) -> Cause | None:
         """Compares until the end, or until a run wants the shards; why it ended before the end."""
@@ -129,16 +123,23 @@ class Verification:
         inventory = self._inventory = self._counted(table, comparison)
         with comparison.open() as source:
             if self._whole is None:
-                self._begin(inventory)
+                self._bar.begin_verification(self._chunks.begin(inventory))
                 inventory.check(source, rowids, self._halt)
                 self._whole = inventory.result
-            cause = self._walk(inventory, source)
+            try:
+                cause = self._walk(inventory, source)
+            except Refused:  # at this chunk; those before it were repaired
+                self._finish(inventory, rowids)
+                raise
         self._add_files(inventory)
         self._whole.is_unfinished &= inventory.result.is_unfinished
         if self._permits is not None and cause is not Cause.STOP:
             if self._scope.checks_files:
-                inventory.check_files(self._halt)
-            self._repair(inventory, [part for part in self._parts if part.checker])
+                inventory.check_files(self._halt, nullcontext)
+            self._repair(inventory, [chunk for chunk in self._chunks.compared if chunk.checker])
+            if self._permits.deletes is not None:
+                self._chunks.forget_deleted()
+        if cause is not Cause.STOP or self._repaired:
             self._finish(inventory, rowids)
         return cause
 
@@ -150,30 +151,13 @@ class Verification:
         source, shards = Source(settings.SOURCE_DB, table), shard_set.configured(settings, table)
         return Inventory(source, comparison, shards, self._scope, is_loaded=is_loaded)
 
-    def _begin(self, inventory: Inventory) -> None:
-        """Decides what is to be compared."""
-        complete = [window for window in inventory.windows if window not in inventory.partial]
-        chosen = self._scope.windows(complete, rows=int(inventory.rows.sum()), row_bytes=inventory.row_bytes)
-        self._left = ranges.union(chosen)
-        self._rows = int(inventory.rows_of(chosen).sum())
-        self._bar.begin_verification(self._rows)
-
     def _walk(self, inventory: Inventory, source: Connection) -> Cause | None:
         """Compares chunk after chunk, the oldest check first; why it ended before the last."""
-        windows = [
-            window
-            for window in inventory.windows
-            if window not in inventory.partial and ranges.intersect(self._left, (window,))
-        ]
-        # Lines that were joined meanwhile may reach into a chunk that was compared: then that one does not count.
-        self._parts = [part for part in self._parts if not ranges.intersect(part.coverage, tuple(windows))]
-        windows.sort(key=lambda window: (self._checks.oldest(window), window))
-        parts = chunks(windows, inventory.rows_of(windows), inventory.row_bytes, most_rows=self._most_rows)
-        for number, chunk in enumerate(parts):
+        for number, windows in enumerate(self._chunks.left(inventory, most_rows=self._most_rows)):
             cause = self._halt.cause
             if cause and (number or cause is not Cause.BUDGET):  # each budget brings a chunk, or a part of one
                 return cause
-            if cause := self._compare(inventory, chunk, source):
+            if cause := self._compare(inventory, windows, source):
                 return cause
         return None
 
@@ -183,62 +167,48 @@ class Verification:
         found = checker.run(source)
         is_right = found.differences.is_equal and not found.differences.ledgers
         coverage, rows = checker.blocks.coverage, int(inventory.rows_of(found.compared).sum())
-        part = _Part(found, found, coverage, rows, checked_at, None if is_right else checker)
-        self._left = ranges.subtract(self._left, coverage)
-        self._parts.append(part)
+        chunk = Chunk(found, found, coverage, rows, checked_at, None if is_right else checker)
+        self._chunks.add(chunk)
         if is_right or self._permits is None:
-            self._record(inventory, part)
+            deleted = None if self._permits is None else 0
+            self._chunks.record(inventory, chunk, equal=found.differences.is_equal, deleted=deleted)
         elif self._scope.budget_s is not None:
-            self._repair(inventory, [part])
+            self._repair(inventory, [chunk])
         return checker.cause
 
-    def _record(self, inventory: Inventory, part: _Part, *, deleted: int = 0, equal: bool | None = None) -> None:
-        """Notes when a chunk was compared, if it was in all shards."""
-        if part.coverage and inventory.is_whole and self._scope.shards is None:
-            equal = part.left.differences.is_equal if equal is None else equal
-            self._checks.record(part.coverage, part.checked_at, equal=equal, deleted=deleted)
-
-    def _repair(self, inventory: Inventory, parts: Sequence[_Part]) -> None:
+    def _repair(self, inventory: Inventory, chunks: Sequence[Chunk]) -> None:
         """Replaces the rows of these chunks that differ, and compares their windows again."""
-        if not parts or self._permits is None or self._whole is None:
+        if not chunks or self._permits is None or self._whole is None:
             return
         repair = Repair(inventory, self._permits, run_id=self._run_id, halt=self._halt)
-        compared = ranges.union(piece for part in self._parts for piece in part.coverage)
         repair.check(
-            total(self._whole, [part.found for part in self._parts]),
+            total(self._whole, [chunk.found for chunk in self._chunks.compared]),
             rows=int(inventory.rows.sum()),
-            deleted=self._checks.deleted_outside(compared),
+            deleted=self._chunks.deleted_elsewhere,
         )
         windows: list[frozenset[RowidRange]] = []
-        for part in parts:
+        for chunk in chunks:
             # Before they are deleted, so that not even a kill lets the next refresh forget them.
-            self._record(inventory, part, deleted=self._deleted(repair, part), equal=False)
-            if part.checker:
-                windows.append(repair.run(part.checker))
+            self._chunks.record(inventory, chunk, equal=False, deleted=repair.deletes_to_count(chunk.found))
+            windows.append(repair.run(chunk.checker) if chunk.checker else frozenset())
         again = self._counted(inventory.source.table, inventory.comparison)
         with again.comparison.open() as source:
-            for part, repaired in zip(parts, windows, strict=True):
-                part.checker = None
+            for chunk, repaired in zip(chunks, windows, strict=True):
+                chunk.checker = None
+                self._repaired |= repaired
                 if repaired:
-                    checker = Checker(
-                        again, sorted(repaired), bar=self._bar, halt=Halt(self._halt.stop), rate=self._rate
-                    )
-                    part.left = checker.run(source)
+                    halt = Halt(self._halt.stop)  # without the budget
+                    checker = Checker(again, sorted(repaired), bar=self._bar, halt=halt, rate=self._rate)
+                    chunk.left = checker.run(source)
                     if checker.cause:
                         raise Stopped
-                self._repaired |= repaired
-                self._record(again, part, deleted=self._deleted(repair, part))
-
-    def _deleted(self, repair: Repair, part: _Part) -> int:
-        is_allowed = self._permits is not None and self._permits.deletes is not None
-        return 0 if is_allowed else repair.deletes(part.found)
+                deleted = repair.deletes_to_count(chunk.found)
+                self._chunks.record(again, chunk, equal=chunk.left.differences.is_equal, deleted=deleted)
 
     def _finish(self, inventory: Inventory, rowids: RowidRange | None) -> None:
         """Repairs what belongs to no chunk, and checks it again."""
         if self._permits is None or self._whole is None:
             return
-        if self._permits.deletes is not None:
-            self._checks.forget_deleted()
         if not self._repaired and self._whole.differences.is_equal:
             return
         repair = Repair(inventory, self._permits, run_id=self._run_id, halt=self._halt)
@@ -254,11 +224,10 @@ class Verification:
         if self._whole is not None:
             _add_files(inventory.result, self._whole)
 
-    def _outcome(self, cause: Cause | None) -> Outcome:
+    def _outcome(self, cause: Cause | None, before: SourceState) -> Outcome:
         whole = self._whole or Result()
-        first = total(whole, [part.found for part in self._parts])
-        last = total(self._whole_left or whole, [part.left for part in self._parts])
-        compared = sum(part.rows for part in self._parts)
+        first = total(whole, [chunk.found for chunk in self._chunks.compared])
+        last = total(self._whole_left or whole, [chunk.left for chunk in self._chunks.compared])
         return Outcome(
             first=first,
             last=last,
@@ -266,8 +235,8 @@ class Verification:
             scope=self._scope,
             seconds=time.perf_counter() - self._start,
             started_at=self._started,
-            source=self._before,
-            share=1.0 if cause is None else compared / max(1, self._rows),
+            source=before,
+            share=1.0 if cause is None else min(1.0, self._chunks.share),
             cause=cause,
             warnings=self._warnings,
         )

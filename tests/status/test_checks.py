@@ -25,7 +25,7 @@ def test_each_rowid_has_its_newest_check(
     newest: dict[int, tuple[str, bool]] = {}
     checks = Checks(directory, "clients")
     for number, (rowids, equal) in enumerate(records):
-        checks.record(rowids, f"{number:03d}", equal=equal)
+        checks.record(rowids, f"{number:03d}", equal=equal, deleted=0)
         newest |= {
             rowid: (f"{number:03d}", equal) for each in rowids for rowid in range(each.first_rowid, each.last_rowid + 1)
         }
@@ -44,9 +44,11 @@ def test_deleted_rows_are_counted_until_their_range_is_compared_again(tmp_path: 
     checks.record((RowidRange(101, 200),), "2", equal=True, deleted=5)
     assert checks.deleted_outside(()) == 12
     assert checks.deleted_outside((RowidRange(101, 200),)) == 7
-    checks.record((RowidRange(1, 50),), "3", equal=True)
+    checks.record((RowidRange(1, 50),), "3", equal=True, deleted=0)
     assert checks.deleted_outside((RowidRange(101, 200),)) == 7, "a part of a range keeps them all"
-    checks.record((RowidRange(1, 100), RowidRange(201, 300)), "4", equal=True)
+    checks.record((RowidRange(1, 100), RowidRange(201, 300)), "4", equal=True, deleted=None)
+    assert checks.deleted_outside(()) == 12, "a verification deletes nothing, and forgets nothing"
+    checks.record((RowidRange(1, 100), RowidRange(201, 300)), "5", equal=True, deleted=0)
     assert checks.deleted_outside(()) == 5
     checks.forget_deleted()
     assert Checks(tmp_path, "clients").deleted_outside(()) == 0
@@ -54,9 +56,9 @@ def test_deleted_rows_are_counted_until_their_range_is_compared_again(tmp_path: 
 
 @pytest.mark.parametrize("content", ["", "noise", "[]", '{"checks": [{"first_rowid": 1}]}', '{"checks": 7}', "null"])
 def test_a_file_that_cannot_be_read_has_no_checks(tmp_path: Path, content: str) -> None:
-    Checks(tmp_path, "clients").record((RowidRange(1, 9),), "1", equal=True)
+    Checks(tmp_path, "clients").record((RowidRange(1, 9),), "1", equal=True, deleted=0)
     (tmp_path / "clients_checks.json").write_text(content)
     checks = Checks(tmp_path, "clients")
     assert checks.oldest(RowidRange(1, 9)) == NEVER
-    checks.record((RowidRange(1, 9),), "1", equal=True)
+    checks.record((RowidRange(1, 9),), "1", equal=True, deleted=0)
     assert Checks(tmp_path, "clients").oldest(RowidRange(1, 9)) == "1"
