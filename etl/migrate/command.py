@@ -18,7 +18,7 @@ from etl.migrate import demo
 from etl.migrate.outcome import Outcome
 from etl.migrate.plan import plan as plans
 from etl.migrate.plan import render
-from etl.migrate.refresh import Refresh
+from etl.migrate.refresh import Refresh, Unchanged
 from etl.migrate.run import Migration
 from etl.runtime import files, hooks
 from etl.runtime.console import (
@@ -112,7 +112,7 @@ def _migrate(
     force: bool = False,
     refresh: Refresh | None = None,
     speaks: bool = True,
-) -> tuple[Outcome, RunStatus, verify.Outcome | None]:
+) -> tuple[Outcome, RunStatus, verify.Outcome | Unchanged | None]:
     """Runs in a session of its own, with a heartbeat."""
     files.check(settings, *files.OF_A_RUN, *(files.OF_A_VERIFICATION if refresh else ()))
     try:

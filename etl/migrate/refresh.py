@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
+from etl.core.routing import shard_path
 from etl.runtime import log
 from etl.runtime.settings import Settings
+from etl.sources import source_file
+from etl.status import verifications
 from etl.verify.halt import Halt
 from etl.verify.outcome import Outcome, store
 from etl.verify.repair import Permits
 from etl.verify.scope import Scope
 from etl.verify.verification import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The outcome where nobody has written to the source, or to a shard, since all rows were equal."""
+
+    since: datetime
+    exit_code = 0
+    is_stopped = False
+    warnings = ()
+
+    def lines(self, *, stopped_by: str = "") -> list[str]:  # noqa: ARG002 - as `verify.outcome`'s
+        since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return [f"nothing to refresh: source and shards have not changed since {since}, when all rows were equal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +44,14 @@ class Refresh:
     budget_s: float | None = None
     """Only for so many seconds, the oldest check first."""
 
-    def run(self, settings: Settings, *, run_id: str, stop: threading.Event, force: bool) -> Outcome:
+    def run(self, settings: Settings, *, run_id: str, stop: threading.Event, force: bool) -> Outcome | Unchanged:
         """Compares all rows, replaces those that differ, and compares their windows again.
 
         The caller holds the lock. Raises EtlError, or Refused before anything is replaced.
         """
+        if since := _unchanged_since(settings):
+            log.event("unchanged", since=since.isoformat())
+            return Unchanged(since)
         permits = Permits(
             force=force,
             delete_foreign=self.delete_foreign,
@@ -49,3 +71,21 @@ class Refresh:
         log.event("refreshed", **result)
         store(settings, result)
         return outcome
+
+
+def _unchanged_since(settings: Settings) -> datetime | None:
+    """When all rows were equal, if neither the source nor a shard has been written to since; None if that is unknown.
+
+    The source's own counter shows it, but not in WAL mode. New rows have been loaded before.
+    """
+    proof = verifications.last_full_proof(settings.SHARD_DIR, settings.TABLE_NAME)
+    if proof is None or proof.source.change_counter is None or proof.source != source_file.state(settings.SOURCE_DB):
+        return None
+    since = datetime.fromisoformat(proof.finished_at)
+    paths = (shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number) for number in settings.shard_map.shards)
+    files = (file for path in paths for file in (path, path.with_name(f"{path.name}-wal")))
+    return None if any(_written_after(since, file) for file in files) else since
+
+
+def _written_after(moment: datetime, path: Path) -> bool:
+    return path.exists() and path.stat().st_mtime > moment.timestamp()

@@ -16,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from etl.migrate.command import run
 from etl.migrate.refresh import Refresh
+from etl.verify import command as verify
+from etl.verify.scope import Scope
 from tests.damage import ROWS, Environ
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, shard_files
 
@@ -65,6 +67,45 @@ def test_many_deletes_stop_it_before_anything_is_deleted(
     assert differences(migrated) == []
     workplace.script("DELETE FROM clients WHERE rowid <= 1400")
     assert refreshed(migrated | {"MAX_DELETE_PERCENT": "80"}) == 0
+    assert differences(migrated) == []
+
+
+UNCHANGED = "nothing to refresh: source and shards have not changed since "
+
+
+def test_an_unchanged_source_is_not_compared_again(
+    workplace: Workplace, migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def is_compared() -> bool:
+        capsys.readouterr()
+        assert refreshed(migrated) == 0
+        return UNCHANGED not in capsys.readouterr().out
+
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 7")
+    assert [is_compared(), is_compared(), is_compared()] == [True, False, False]
+    workplace.script("UPDATE clients SET note = 'now' WHERE rowid = 7")  # the size stays
+    assert [is_compared(), is_compared()] == [True, False]
+    workplace.populate(10, first=ROWS + 1, seed=2)
+    assert [is_compared(), is_compared()] == [True, False]
+    with closing(sqlite3.connect(shard_files(migrated)[0])) as database, database:
+        database.execute("UPDATE clients SET note = 'other' WHERE rowid = (SELECT min(rowid) FROM clients)")
+    assert [is_compared(), is_compared()] == [True, False]
+    before = workplace.source.stat()
+    os.utime(workplace.source, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # as a restored file
+    assert [is_compared(), is_compared()] == [True, False]
+    workplace.script("PRAGMA journal_mode = WAL")
+    assert [is_compared(), is_compared()] == [True, True]  # the counter stands still in WAL mode
+    assert differences(migrated) == []
+
+
+def test_a_proof_of_a_part_spares_no_refresh(
+    workplace: Workplace, migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 1900")
+    assert verify.run(migrated, scope=Scope(percent=1.0)) in {0, 4}
+    assert verify.run(migrated, scope=Scope(shards=frozenset({0}))) in {0, 4}
+    assert refreshed(migrated) == 0
+    assert UNCHANGED not in capsys.readouterr().out
     assert differences(migrated) == []
 
 
