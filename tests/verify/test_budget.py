@@ -18,7 +18,8 @@ from etl.verify.checker import Checker
 from etl.verify.command import run
 from etl.verify.scope import Scope
 from tests.commands import ran
-from tests.damage import DAMAGES, ROWS, Environ
+from tests.completeness import faults_of
+from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Environ
 from tests.system.test_refresh import refreshed
 from tests.verifier import Verifier
 from tests.workplace import Workplace, differences, error_line, shard_files
@@ -179,3 +180,21 @@ def test_a_rate_limit_holds_it_back_and_a_time_ends_it(migrated: Environ, capsys
     assert "stopped by --stop-after: " in out
     assert "equal so far" in out
     assert 0 < len(times(migrated)) < ROWS // 100
+
+
+@pytest.mark.parametrize(
+    "name", ["damage in two far windows", "a misplaced row", "extra rows above and below", "a strange line in a ledger"]
+)
+def test_damage_is_found_and_repaired_in_small_chunks(migrated: Environ, verify: Verifier, name: str) -> None:
+    damage = DAMAGES[name]
+    damage.apply(migrated)
+    said = verify(migrated, Scope(quick=True))
+    assert (said["exit_code"], said["differences"]) == (4, damage.counts)
+    said = verify(migrated, Scope(quick=True), repair=True, delete_foreign=True)
+    assert (said["exit_code"], said["repair"]["found"]) == (0, damage.counts)
+    assert faults_of(migrated) == []
+
+
+def test_a_file_that_is_damaged_in_one_chunk_is_named_once(migrated: Environ, verify: Verifier) -> None:
+    FILE_DAMAGES["a page of rows overwritten"](migrated)
+    assert verify(migrated)["differences"] == {"file": 1}
