@@ -68,14 +68,20 @@ VERIFICATION = Kind(
     b'{"outcome": "',
     frozenset({"outcome", "finished_at", "differences"}),
 )
+CURSOR = Kind(
+    "the file of the cursor",
+    "{table}_cursor.json",
+    b'{"cursor_column": "',
+    frozenset({"cursor_column", "storage_class", "value"}),
+)
 REPORT = Kind(
     "the report",
     "report.html",
     b'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="generator" content="shard-migrate">',
 )
 METRICS = Kind("the metrics file (METRICS_FILE)", "", b"# HELP shard_migrate_")
-_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, REPORT)
-OF_A_RUN = (LOCK, RUN, STATUS, METRICS)
+_IN_SHARD_DIR = (LOCK, RUN, STATUS, VERIFICATION, CURSOR, REPORT)
+OF_A_RUN = (LOCK, RUN, STATUS, CURSOR, METRICS)
 
 
 def check(settings: Settings, *written: Kind) -> None:
