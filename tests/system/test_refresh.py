@@ -143,6 +143,20 @@ def struck(environ: Environ, after: int, *, refresh: bool) -> None:
         assert run(environ, force=True, refresh=Refresh() if refresh else None) in (0, 1)
 
 
+def test_a_refresh_that_ends_after_any_commit_is_completed_by_the_next(workplace: Workplace) -> None:
+    workplace.populate(400)
+    environ = workplace.environ()
+    assert run(environ) == 0
+    for after in range(12):
+        workplace.script(
+            f"UPDATE clients SET k = 'moved {after} ' || rowid WHERE rowid % 100 = {after}",
+            f"DELETE FROM clients WHERE rowid % 200 = {50 + after}",
+        )
+        struck(environ, after, refresh=True)
+        assert refreshed(environ) == 0
+        assert differences(environ) == []
+
+
 def not_followed(environ: Environ) -> list[int]:
     """The rowids of source rows that are not the same in their own shard, or that another shard has, too."""
     query = "SELECT id, k, u, n, at, typeof(n) FROM clients"
