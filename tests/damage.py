@@ -78,6 +78,14 @@ def misplace_and_fit(environ: Environ) -> None:
     spoil(after, "UPDATE _etl_windows SET rows = rows + 1 WHERE first_rowid = 201")
 
 
+def together(*damages: Callable[[Environ], None]) -> Callable[[Environ], None]:
+    def apply(environ: Environ) -> None:
+        for damage in damages:
+            damage(environ)
+
+    return apply
+
+
 def manifest_file(environ: Environ) -> Path:
     (path,) = Path(environ["SHARD_DIR"], "manifest").glob("*.parquet")
     return path
@@ -159,6 +167,34 @@ DAMAGES = {
     "a row in two shards": Damage(copy(205), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1),
     "a row in two shards, one other": Damage(
         copy(205, changes="'other'"), {"duplicated": 1, "ledger": 1}, {"duplicated": [205]}, 1, foreign=1
+    ),
+    "a missing row, and another one in two shards: the sum is right": Damage(
+        together(at(7, "DELETE FROM clients WHERE rowid = 7"), copy(8)),
+        {"missing": 1, "duplicated": 1, "ledger": 2},
+        {"missing": [7], "duplicated": [8]},
+        1,
+    ),
+    "cells exchanged between two rows": Damage(
+        at(
+            205,
+            "CREATE TEMP TABLE two AS SELECT rowid AS id, amount FROM clients WHERE rowid IN (205, 208)",
+            "UPDATE clients SET amount = (SELECT t.amount FROM two AS t WHERE t.id <> clients.rowid) "
+            "WHERE rowid IN (SELECT id FROM two)",
+        ),
+        {"changed": 2},
+        {"changed": [205, 208]},
+        1,
+    ),
+    "rowids exchanged between two rows": Damage(
+        at(
+            205,
+            "CREATE TEMP TABLE two AS SELECT rowid AS id FROM clients WHERE rowid IN (205, 208)",
+            "UPDATE clients SET rowid = -rowid WHERE rowid IN (SELECT id FROM two)",
+            "UPDATE clients SET rowid = (SELECT t.id FROM two AS t WHERE t.id <> -clients.rowid) WHERE rowid < 0",
+        ),
+        {"changed": 2},
+        {"changed": [205, 208]},
+        1,
     ),
     "damage in two far windows": Damage(
         every("UPDATE clients SET note = 'other' WHERE rowid IN (301, 1501)"),

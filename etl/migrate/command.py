@@ -141,7 +141,7 @@ def _migrate(
             refreshed = refresh.run(settings, run_id=current.run_id, stop=interrupt.stop, force=force)
             outcome = replace(outcome, is_complete=not refreshed.is_stopped)
         current.exit_code = _exit_code(outcome, interrupt) or (refreshed.exit_code if refreshed else 0)
-        current.totals = {"rows": outcome.rows}
+        current.totals = {"rows": outcome.rows, "updated": outcome.updated}
         done = "nothing new" if outcome.nothing_new else "done"
         return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code), refreshed
 
@@ -164,6 +164,8 @@ def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True
     else:
         left = "" if interrupt.exit_code else "the load is not complete; "
         text = f"stopped by {interrupt.name}: {done}; {left}run again to resume"
+    if outcome.updated:
+        text += f"; {counted(outcome.updated, 'row')} updated"
     if speaks or not outcome.is_complete:
         print_result(text)
     for shard in outcome.unproved:

@@ -12,6 +12,8 @@ class Outcome:
     rows: int = 0
     """Rows that this run has loaded."""
     seconds: float = 0.0
+    updated: int = 0
+    """Old rows that were updated, and that this run has replaced (CURSOR_COLUMN)."""
     nothing_new: bool = False
     is_complete: bool = True
     """Whether nothing is left to do; a signal may come too late to stop anything."""

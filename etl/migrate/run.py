@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from etl.core.errors import EtlError
-from etl.core.model import RowidRange, Table
+from etl.core.model import Column, RowidRange, Table
 from etl.engines.local import load
 from etl.migrate import disk_estimate, load_log, preflight
 from etl.migrate.commit_tracker import CommitTracker
@@ -21,6 +21,7 @@ from etl.runtime.settings import Settings
 from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.comparison import Comparison
+from etl.shards.cursor import Cursor, column_of
 from etl.shards.ddl_check import IndexedColumns, rehearse
 from etl.shards.replace import Replacement
 from etl.shards.shard_set import ConfiguredShardSet
@@ -55,6 +56,7 @@ class Migration:
         self._progress = progress
         self._warn = warn
         self._force = force
+        self._updated = 0
         self._replaced = np.empty(0, np.int64)
         """The rowids of old rows that this run has replaced because they kept new ones out."""
 
@@ -64,6 +66,7 @@ class Migration:
         attempts = 1
         while (outcome := self._attempt()) is None:
             attempts += 1
+        outcome = replace(outcome, updated=self._updated)
         return outcome if attempts == 1 else replace(outcome, seconds=time.perf_counter() - start)
 
     def _attempt(self) -> Outcome | None:
@@ -72,6 +75,7 @@ class Migration:
         preflight.check_is_utf8("SOURCE_DB", settings.SOURCE_DB)
         preflight.check_is_utf8("SHARD_DIR", settings.SHARD_DIR)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        column = column_of(table, settings.CURSOR_COLUMN) if settings.CURSOR_COLUMN else None
         shards = shard_set.configured(settings, table)
         indexed = rehearse(table, shards.indexes)
         found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
@@ -88,8 +92,11 @@ class Migration:
         while found.backlog.partial:
             self._discard_partial(shards, found)
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
-        if not shards.manifest.is_sound(found.done) or shards.manifest.is_of_an_older_version:
-            reconciliation.complete(shards.manifest, shards.map, shards.shards, found, self._each)
+        if column and not self._follow_updates(table, column, rowids, shards, found):
+            return Outcome(is_complete=False)
+        if self._updated:
+            found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
+        reconciliation.follow_ledgers(shards.manifest, shards.map, shards.shards, found, self._each)
         if compaction.is_due(found, shards.manifest.height):
             compaction.compact(shards.shards, shards.manifest, self._each)
         unproved = self._unproved(found)
@@ -109,9 +116,8 @@ class Migration:
             self._replaced = np.union1d(self._replaced, stale.rowids)
             self._replace(table, rowids, shards, stale.rowids)
             return None
-        if not is_complete:
-            return Outcome(rows, seconds, is_complete=False)
-        return Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved)
+        done = Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved)
+        return done if is_complete else Outcome(rows, seconds, is_complete=False)
 
     def _check(
         self,
@@ -153,6 +159,17 @@ class Migration:
             replacement = Replacement(self._settings.SOURCE_DB, shards.shards, comparison, run_id=self._run_id)
             replacement.replace(stale, replacement.holders(stale))
         log.event("replaced", rows=len(stale), reason="new rows have their UNIQUE values")
+
+    def _follow_updates(
+        self, table: Table, column: Column, rowids: RowidRange | None, shards: ConfiguredShardSet, found: Checkpoint
+    ) -> bool:
+        """Replaces old rows that were updated, before new ones are read; False if it was stopped."""
+        with utf8_converter(table.encoding) as utf8:
+            comparison = Comparison(self._settings.SOURCE_DB, table, shards.map, rowids, utf8)
+            cursor = Cursor(self._settings, table, column, comparison, shards, run_id=self._run_id)
+            is_done = cursor.follow(found.done, is_whole=not found.backlog.lost, stop=self._stop)
+            self._updated += cursor.replaced
+        return is_done
 
     def _load_and_finish(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint) -> tuple[int, float, bool]:
         """Loads and finishes; returns rows, seconds, and whether nothing is left to do."""

@@ -78,6 +78,12 @@ VERIFICATION = Kind(
 )
 VERIFICATIONS = Kind("the history of verifications", "{table}_verifications.jsonl", b'{"started_at": "')
 CHECKS = Kind("the checks of rowids", "{table}_checks.json", b'{"checks": [', frozenset({"checks"}))
+CURSOR = Kind(
+    "the file of the cursor",
+    "{table}_cursor.json",
+    b'{"cursor_column": "',
+    frozenset({"cursor_column", "storage_class", "value"}),
+)
 REPORT = Kind(
     "the report",
     "report.html",
@@ -85,9 +91,9 @@ REPORT = Kind(
 )
 METRICS = Kind("the metrics file (METRICS_FILE)", "", b"# HELP shard_migrate_")
 _LOCKS = (LOCK, RUN, SHARDS_LOCK)
-_IN_SHARD_DIR = (*_LOCKS, VERIFY_LOCK, VERIFY_RUN, STATUS, VERIFICATION, VERIFICATIONS, CHECKS, REPORT)
+_IN_SHARD_DIR = (*_LOCKS, VERIFY_LOCK, VERIFY_RUN, STATUS, VERIFICATION, VERIFICATIONS, CHECKS, CURSOR, REPORT)
 OF_A_REBUILD = _LOCKS
-OF_A_RUN = (*_LOCKS, STATUS, METRICS)
+OF_A_RUN = (*_LOCKS, STATUS, CURSOR, METRICS)
 OF_A_VERIFICATION = (*_LOCKS, VERIFY_LOCK, VERIFY_RUN, VERIFICATION, VERIFICATIONS, CHECKS)
 
 

@@ -35,6 +35,10 @@ def _name(text: object) -> object:
     return text
 
 
+def _name_unless_empty(text: object) -> object:
+    return None if text == "" else _name(text)
+
+
 def _unset_if_empty(text: object) -> object:
     return None if text == "" else text
 
@@ -124,6 +128,11 @@ class Settings(BaseSettings):
         "a number from 0 to 100",
         ge=0,
         le=100,
+    )
+    CURSOR_COLUMN: Annotated[str | None, BeforeValidator(_name_unless_empty)] = _setting(
+        None,
+        "column that every update of a row raises, as UPDATED_AT; each run then brings updated rows, too",
+        "a name, or nothing",
     )
     LOG_RETENTION_DAYS: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
         30,

@@ -8,6 +8,7 @@ connection is open, no other copy of SQLite in this process may open either file
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,10 +110,34 @@ class Comparison:
         except ShardError as error:
             raise self._source_error(error) from None
 
+    def chosen_states(
+        self, connection: Connection, path: Path, number: int, rowids: Numbers
+    ) -> tuple[Numbers, Numbers]:
+        """The chosen rowids (`fill`) that the attached shard has, and the state of each; raises as `rows`."""
+        statement = sql.compared_chosen(self._table, number)
+        try:
+            batches = connection.batches(statement, rows=_BATCH_ROWS, path=path)
+            parts = [np.stack([column.to_numpy() for column in batch.columns]) for batch in batches]
+        except ShardError as error:
+            if error.is_locked:
+                raise EtlError(str(error)) from None
+            self._check_source(connection, RowidRange(int(rowids[0]), int(rowids[-1])))
+            raise
+        found, states = np.concatenate([np.empty((2, 0), np.int64), *parts], axis=1)
+        return found, states
+
     def count(self, connection: Connection, piece: RowidRange) -> int:
         """How many rows the source has in a range."""
         try:
             return int(connection.execute(sql.source_count(self._table, piece))[0][0])
+        except ShardError as error:
+            raise self._source_error(error) from None
+
+    @contextmanager
+    def reading_source(self) -> Iterator[None]:
+        """Raises EtlError where a statement of the block, which reads only the source, fails."""
+        try:
+            yield
         except ShardError as error:
             raise self._source_error(error) from None
 

@@ -71,11 +71,8 @@ class Manifest:
 
     def rows(self) -> dict[int, int]:
         """Shard number → rows of all windows."""
-        totals: dict[int, int] = {}
-        for by_shard in self.entries()["rows_by_shard"]:
-            for each in by_shard:
-                totals[each["shard"]] = totals.get(each["shard"], 0) + each["rows"]
-        return totals
+        by_shard = self.entries().select(pl.col("rows_by_shard").explode().struct.unnest())
+        return dict(by_shard.group_by("shard").agg(pl.col("rows").sum()).drop_nulls().iter_rows())
 
     def entries(self) -> pl.DataFrame:
         """The lines, each window once, ascending by rowid."""

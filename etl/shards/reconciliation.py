@@ -74,10 +74,19 @@ def rebuild(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], fo
     return len(entries)
 
 
-def complete(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], found: Checkpoint, each: Each) -> None:
-    """Adds the windows that the manifest lacks: a killed run's last ones, or all where it was lost."""
-    right = ranges.union(window for window in manifest.windows() if ranges.covers(found.done, window))
-    _correct(manifest, shard_map, shards, each, right=right, done=found.done)
+def follow_ledgers(
+    manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], found: Checkpoint, each: Each
+) -> None:
+    """Corrects the manifest where its windows, or its sums by shard, show that it lags behind the ledgers.
+
+    It lacks a killed run's last windows, or all where it was lost. Sums differ after rows were replaced.
+    """
+    if not manifest.is_sound(found.done) or manifest.is_of_an_older_version:
+        right = ranges.union(window for window in manifest.windows() if ranges.covers(found.done, window))
+        _correct(manifest, shard_map, shards, each, right=right, done=found.done)
+    is_whole = found.done and not found.backlog.lost
+    if is_whole and manifest.rows() != dict(zip(shard_map.shards, found.rows, strict=True)):
+        rebuild(manifest, shard_map, shards, found, each)
 
 
 def correct(manifest: Manifest, shard_map: ShardMap, shards: Sequence[Shard], windows: Sequence[RowidRange]) -> None:

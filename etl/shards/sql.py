@@ -29,20 +29,25 @@ def shard_schema(number: int) -> str:
 
 def compared(table: Table, number: int, key: Mapping[str, str], piece: RowidRange) -> str:
     """A shard's rows in a range: rowid, the columns of `key`, and state: 0 absent in the source, 1 changed, 2 same."""
-    return _compared(table, shard_schema(number), key, piece)
+    return _compared(table, shard_schema(number), key, _between("m", table, piece))
+
+
+def compared_chosen(table: Table, number: int) -> str:
+    """A shard's rows at the chosen rowids: rowid and state."""
+    return _compared(table, shard_schema(number), {}, f"m.{quote(table.rowid_name)} {_CHOSEN}")
 
 
 def source_compared(table: Table, piece: RowidRange) -> str:
     """The same for the source beside itself: it reads all that a comparison reads of the source."""
-    return _compared(table, "main", {}, piece)
+    return _compared(table, "main", {}, _between("m", table, piece))
 
 
-def _compared(table: Table, schema: str, key: Mapping[str, str], piece: RowidRange) -> str:
+def _compared(table: Table, schema: str, key: Mapping[str, str], where: str) -> str:
     name, rowid = quote(table.name), quote(table.rowid_name)
     state = f"CASE WHEN s.{rowid} IS NULL THEN 0 ELSE 1 + {_all([_same(column) for column in table.written])} END"
     return (
         f"SELECT m.{rowid} AS rowid, {_named(key)}{state} AS state FROM {schema}.{name} AS m NOT INDEXED "
-        f"LEFT JOIN main.{name} AS s ON s.{rowid} = m.{rowid} WHERE {_between('m', table, piece)}"
+        f"LEFT JOIN main.{name} AS s ON s.{rowid} = m.{rowid} WHERE {where}"
     )
 
 
@@ -113,9 +118,59 @@ def foreign(table: Table) -> str:
         f"SELECT count(*) FROM main.{quote(table.name)} AS m NOT INDEXED "
         f"WHERE {rowid} BETWEEN w.first_rowid AND w.last_rowid"
     )
+    within = "r.id BETWEEN w.first_rowid AND w.last_rowid"
+    crowded = (
+        f"SELECT w.first_rowid AS first, w.last_rowid AS last FROM main.{WINDOWS_TABLE} AS w "
+        f"WHERE EXISTS (SELECT 1 FROM temp.etl_rowids AS r WHERE {within}) AND ({counted}) > w.rows"
+    )
+    found = (
+        f"SELECT w.last_rowid >= r.id FROM main.{WINDOWS_TABLE} AS w WHERE w.first_rowid <= r.id "
+        "ORDER BY w.first_rowid DESC LIMIT 1"
+    )
     return (
-        f"SELECT r.id FROM temp.etl_rowids AS r WHERE NOT EXISTS (SELECT 1 FROM main.{WINDOWS_TABLE} AS w "
-        f"WHERE r.id BETWEEN w.first_rowid AND w.last_rowid AND ({counted}) <= w.rows)"
+        f"WITH crowded AS MATERIALIZED ({crowded}) SELECT r.id FROM temp.etl_rowids AS r "
+        f"WHERE NOT ifnull(({found}), 0) OR EXISTS (SELECT 1 FROM crowded AS c WHERE r.id BETWEEN c.first AND c.last)"
+    )
+
+
+# -- rows updated since the last run -----------------------------------------------------------------------------------
+
+CREATE_CURSOR = "CREATE TEMP TABLE etl_cursor (value)"
+"""Without a type, so that a comparison with it converts nothing."""
+CREATE_UPDATED = "CREATE TEMP TABLE etl_updated (id INTEGER PRIMARY KEY)"
+
+
+def set_cursor(*, is_text: bool) -> str:
+    return f"INSERT INTO temp.etl_cursor VALUES ({'CAST(?1 AS TEXT)' if is_text else '?1'})"
+
+
+def greatest_cursor(table: Table, column: str) -> str:
+    """The storage class and the greatest cell of the column, by its own collation; a text as its bytes."""
+    greatest = f"SELECT max(s.{quote(column)}) AS value FROM main.{quote(table.name)} AS s"
+    cell = "CASE typeof(g.value) WHEN 'text' THEN CAST(g.value AS BLOB) ELSE g.value END"
+    return f"SELECT typeof(g.value), {cell} FROM ({greatest}) AS g"
+
+
+def note_updated(table: Table, column: str, *, is_open: bool) -> str:
+    """Notes the rowids of rows whose cursor is at or above the one that was set, or, if `is_open`, not NULL.
+
+    No ORDER BY: SQLite would rather read the whole table in order than search an index.
+    """
+    rows = f"FROM main.{quote(table.name)} AS s"
+    cell = f"s.{quote(column)}"
+    where = (
+        f"NOT INDEXED WHERE {cell} IS NOT NULL"
+        if is_open
+        else f"WHERE {cell} >= (SELECT c.value FROM temp.etl_cursor AS c)"
+    )
+    return f"INSERT INTO temp.etl_updated SELECT s.{quote(table.rowid_name)} {rows} {where}"
+
+
+def updated(piece: RowidRange, *, rows: int) -> str:
+    """The first of the noted rowids in a range, ascending."""
+    return (
+        f"SELECT u.id FROM temp.etl_updated AS u WHERE u.id BETWEEN {piece.first_rowid} AND {piece.last_rowid} "
+        f"ORDER BY u.id LIMIT {rows}"
     )
 
 

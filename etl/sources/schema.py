@@ -40,6 +40,14 @@ def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNT
         return int(last - first + 1)
 
 
+def searches(path: Path, table: Table, column: str) -> bool:
+    """Whether SQLite finds the greatest cells of the column by an index. Raises as `stdlib.source` does."""
+    statement = f"SELECT {sql.rowid_of(table)} FROM {sql.named(table)} WHERE {sql.cell_of(column)} >= 0"
+    with stdlib.source(path) as database:
+        steps = database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        return any(str(step[-1]).startswith("SEARCH") for step in steps)
+
+
 def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -> Table:
     place = f"SOURCE_DB={path}, TABLE_NAME={name}"
     ddl = _create_table_text(database, place, name)

@@ -52,6 +52,7 @@ def test_the_start_has_the_effective_settings(workplace: Workplace) -> None:
     others = {"TOTAL_ROWS", "GARB_COL_TICKER_MINUTES", "COPY_INDEXES", "ENGINE", "METRICS_FILE"} | {
         "MAX_RATE",
         "MAX_DELETE_PERCENT",
+        "CURSOR_COLUMN",
         "LOG_RETENTION_DAYS",
     }
     assert settings.keys() == {*workplace.environ(), *others}

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, object] = {
     "METRICS_FILE": None,
     "MAX_RATE": None,
     "MAX_DELETE_PERCENT": 10.0,
+    "CURSOR_COLUMN": None,
     "LOG_RETENTION_DAYS": 30,
     "ON_SUCCESS": None,
     "ON_FAILURE": None,
@@ -52,7 +53,8 @@ ACCEPTED: list[tuple[str, str, object]] = [
     ("READERS", "64", 64),
     *((name, text, value) for name in ("MAX_RATE", "LOG_RETENTION_DAYS") for text, value in (("", None), ("7", 7))),
     *(("MAX_DELETE_PERCENT", text, value) for text, value in (("0", 0.0), ("2.5", 2.5), ("100", 100.0))),
-    *((name, "", None) for name in ("ON_SUCCESS", "ON_FAILURE")),
+    *((name, "", None) for name in ("ON_SUCCESS", "ON_FAILURE", "CURSOR_COLUMN")),
+    ("CURSOR_COLUMN", "изменён", "изменён"),
     ("ON_FAILURE", "mail -s 'two words' ops", "mail -s 'two words' ops"),
     ("WRITERS", "256", 256),
 ]
@@ -73,6 +75,7 @@ REFUSED = [
     *((name, text) for name in ("SOURCE_DB", "SHARD_DIR", "LOG_DIR") for text in ("", " ")),
     *(("TABLE_NAME", text) for text in ("",)),
     *(("SHARD_KEY", text) for text in ("",)),
+    ("CURSOR_COLUMN", "a\0b"),
 ]
 
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from etl.migrate.command import run
+from etl.migrate.refresh import Refresh
+from etl.verify.scope import Scope
 from tests.oracle import expected_shard, opened
 from tests.verifier import Verifier
-from tests.workplace import Workplace, error_line, migrate, shard_files
+from tests.workplace import Workplace, differences, error_line, migrate, shard_files
 
 ROWS = 4_000
 WRITER = """
@@ -105,6 +108,24 @@ def test_rows_that_a_writer_leaves_alone_arrive_as_they_are(
         assert "locked" in error_line(err)
     assert migrate(environ) == 0
     assert list(faults_of_rows(workplace, environ)) == []
+
+
+def test_a_verification_meanwhile_reports_no_row_that_is_left_alone(workplace: Workplace, verify: Verifier) -> None:
+    workplace.populate(ROWS)
+    workplace.script("PRAGMA journal_mode = WAL")
+    environ = workplace.environ()
+    assert migrate(environ) == 0
+    with written(workplace):
+        for _ in range(3):
+            said = verify(environ, Scope(quick=True))
+            assert said["exit_code"] in (0, 4)
+            assert (said["notes"], said["warnings"]) == ([], [])
+            rows = {kind: found["first_rowids"] for kind, found in said["rows"].items()}
+            assert rows["missing"] == rows["extra"] == rows["duplicated"] == []
+            assert not any(rowid % 2 for rowids in rows.values() for rowid in rowids)
+        assert run(environ, force=True, refresh=Refresh()) in (0, 4)
+    assert run(environ, force=True, refresh=Refresh()) == 0
+    assert differences(environ) == []
 
 
 @pytest.mark.parametrize("pause", [0.02, 0.0], ids=["some 50 a second", "as fast as it can"])

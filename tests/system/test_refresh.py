@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,10 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from etl.migrate.command import run
 from etl.migrate.refresh import Refresh
+from etl.sqlite.adbc import Connection
 from etl.verify import command as verify
 from etl.verify.scope import Scope
 from tests.damage import ROWS, Environ
+from tests.oracle import expected_shard, opened
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, shard_files
+
+ROW = st.integers(1, 40)
+CURSOR = {"CURSOR_COLUMN": "at"}
 
 
 def refreshed(environ: Environ, *, allow_deletes: int | None = None, delete_foreign: bool = False) -> int:
@@ -159,6 +165,57 @@ def test_a_refresh_that_was_killed_is_completed_by_the_next(
     assert differences(migrated) == []
 
 
+class Struck(BaseException):
+    """What a run ends with after its Nth commit: nothing after it is written, as after a kill."""
+
+
+def struck(environ: Environ, after: int, *, refresh: bool) -> None:
+    """A run, in this process, that writes nothing after so many commits."""
+    real, left = Connection.execute, [after]
+
+    def execute(self: Connection, statement: str) -> list[tuple[Any, ...]]:
+        if left[0] <= 0 and statement != "ROLLBACK":
+            raise Struck
+        found = real(self, statement)
+        left[0] -= statement == "COMMIT"
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "execute", execute)
+        assert run(environ, force=True, refresh=Refresh() if refresh else None) in (0, 1)
+
+
+def test_a_refresh_that_ends_after_any_commit_is_completed_by_the_next(workplace: Workplace) -> None:
+    workplace.populate(400)
+    environ = workplace.environ()
+    assert run(environ) == 0
+    for after in range(12):
+        workplace.script(
+            f"UPDATE clients SET k = 'moved {after} ' || rowid WHERE rowid % 100 = {after}",
+            f"DELETE FROM clients WHERE rowid % 200 = {50 + after}",
+        )
+        struck(environ, after, refresh=True)
+        assert refreshed(environ) == 0
+        assert differences(environ) == []
+
+
+def not_followed(environ: Environ) -> list[int]:
+    """The rowids of source rows that are not the same in their own shard, or that another shard has, too."""
+    query = "SELECT id, k, u, n, at, typeof(n) FROM clients"
+    rows: dict[int, list[tuple[int, object]]] = {}
+    for number, path in enumerate(shard_files(environ)):
+        with closing(opened(path)) as database:
+            for row in database.execute(query):
+                rows.setdefault(row[0], []).append((number, row))
+    shards = int(environ["NUM_SHARDS"])
+    with closing(opened(Path(environ["SOURCE_DB"]))) as source:
+        return [
+            row[0]
+            for row in source.execute(query)
+            if rows.get(row[0]) != [(expected_shard(row[1], num_shards=shards, reserved_shard=shards), row)]
+        ]
+
+
 class Years(RuleBasedStateMachine):
     """An application's changes, runs and refreshes in any order."""
 
@@ -166,54 +223,80 @@ class Years(RuleBasedStateMachine):
         super().__init__()
         self._directory = tempfile.TemporaryDirectory()
         self._place = Workplace(Path(self._directory.name))
-        self._migrated: dict[str, str] = {}
         self._is_fresh = False
+        self._is_followed = False
+        """Whether the last thing done was a run with a cursor: then all but deleted rows are as in the source."""
+        self._now = 0
 
-    @initialize(shards=st.integers(1, 4), rows=st.integers(0, 30), wal=st.booleans())
-    def begin(self, shards: int, rows: int, *, wal: bool) -> None:
+    @initialize(shards=st.integers(1, 4), rows=st.integers(0, 30), wal=st.booleans(), indexed=st.booleans())
+    def begin(self, shards: int, rows: int, *, wal: bool, indexed: bool) -> None:
         self._place.script(
             f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}",
-            "CREATE TABLE clients (id INTEGER PRIMARY KEY AUTOINCREMENT, k TEXT, u TEXT UNIQUE, n)",
+            "CREATE TABLE clients (id INTEGER PRIMARY KEY AUTOINCREMENT, k TEXT, u TEXT UNIQUE, n, at INTEGER)",
+            *(["CREATE INDEX by_time ON clients (at)"] if indexed else []),
             f"WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {rows}) "
-            "INSERT INTO clients (k, u) SELECT 'key ' || i, 'u' || i FROM r",
+            "INSERT INTO clients (k, u, at) SELECT 'key ' || i, 'u' || i, 0 FROM r",
         )
         self._environ = self._place.environ(
             NUM_SHARDS=shards, RESERVED_SHARD=shards, BATCH_SIZE=3, READERS=2, MAX_DELETE_PERCENT=100
         )
 
-    def _change(self, statement: str, *values: object) -> None:
-        self._is_fresh = False
+    def _change(self, *statements: str, **values: object) -> None:
+        self._is_fresh = self._is_followed = False
         with closing(sqlite3.connect(self._place.source)) as database, database:
-            database.execute(statement, values)
+            for statement in statements:
+                database.execute(statement, {"now": self._now} | values)
+
+    @rule()
+    def time_passes(self) -> None:
+        self._now += 1
 
     @rule(rows=st.integers(1, 8), u=st.one_of(st.none(), st.integers(1, 40)))
     def insert(self, rows: int, u: int | None) -> None:
         for _ in range(rows):
-            self._change("INSERT OR REPLACE INTO clients (k, u) VALUES ('new', ?)", u and f"u{u}")
+            self._change("INSERT OR REPLACE INTO clients (k, u, at) VALUES ('new', :u, :now)", u=u and f"u{u}")
 
-    @rule(
-        row=st.integers(1, 40), cell=st.one_of(st.none(), st.integers(-9, 9), st.floats(allow_nan=False), st.binary())
-    )
+    @rule(row=ROW, cell=st.one_of(st.none(), st.integers(-9, 9), st.floats(allow_nan=False), st.binary()))
     def update(self, row: int, cell: object) -> None:
-        self._change("UPDATE clients SET n = ? WHERE id = ?", cell, row)
+        self._change("UPDATE clients SET n = :cell, at = :now WHERE id = :row", cell=cell, row=row)
 
-    @rule(row=st.integers(1, 40))
+    @rule(row=ROW)
     def change_the_key(self, row: int) -> None:
-        self._change("UPDATE clients SET k = k || '!' WHERE id = ?", row)
+        self._change("UPDATE clients SET k = k || '!', at = :now WHERE id = :row", row=row)
 
-    @rule(a=st.integers(1, 40), b=st.integers(1, 40))
+    @rule(a=ROW, b=ROW)
     def give_a_unique_value_to_another_row(self, a: int, b: int) -> None:
+        u = "(SELECT c.u FROM clients AS c WHERE c.id = :a)"
+        self._change(f"UPDATE OR REPLACE clients SET u = {u}, at = :now WHERE id = :b", a=a, b=b)
+
+    @rule(a=ROW, b=ROW)
+    def swap_unique_values(self, a: int, b: int) -> None:
         self._change(
-            "UPDATE OR REPLACE clients SET u = (SELECT c.u FROM clients AS c WHERE c.id = ?) WHERE id = ?", a, b
+            "CREATE TEMP TABLE swapped AS SELECT c.id, c.u FROM clients AS c WHERE c.id IN (:a, :b)",
+            "DELETE FROM swapped WHERE (SELECT count(*) FROM swapped) < 2",
+            "UPDATE clients SET u = NULL, at = :now WHERE id IN (SELECT s.id FROM swapped AS s)",
+            "UPDATE clients SET u = (SELECT s.u FROM swapped AS s WHERE s.id <> clients.id) "
+            "WHERE id IN (SELECT s.id FROM swapped AS s)",
+            a=a,
+            b=b,
         )
 
-    @rule(row=st.integers(1, 40))
+    @rule(row=ROW)
     def delete(self, row: int) -> None:
-        self._change("DELETE FROM clients WHERE id = ?", row)
+        self._change("DELETE FROM clients WHERE id = :row", row=row)
 
-    @rule(row=st.integers(1, 40))
+    @rule(key=st.sampled_from(["key 1", "another", None]))
+    def delete_and_reuse_the_greatest_rowid(self, key: str | None) -> None:
+        self._change(
+            "CREATE TEMP TABLE last AS SELECT max(c.id) AS id FROM clients AS c",
+            "DELETE FROM clients WHERE id = (SELECT l.id FROM last AS l)",
+            "INSERT INTO clients (id, k, at) SELECT l.id, :key, :now FROM last AS l WHERE l.id IS NOT NULL",
+            key=key,
+        )
+
+    @rule(row=ROW)
     def fill_a_gap(self, row: int) -> None:
-        self._change("INSERT OR IGNORE INTO clients (id, k) VALUES (?, 'in a gap')", row)
+        self._change("INSERT OR IGNORE INTO clients (id, k, at) VALUES (:row, 'in a gap', :now)", row=row)
 
     @rule()
     def vacuum(self) -> None:
@@ -224,16 +307,31 @@ class Years(RuleBasedStateMachine):
     def load(self) -> None:
         assert run(self._environ, force=True) == 0
 
-    @precondition(lambda self: not self._is_fresh)
     @rule()
-    def refresh(self) -> None:
-        assert run(self._environ, force=True, refresh=Refresh()) == 0
+    def follow_the_cursor(self) -> None:
+        assert run(self._environ | CURSOR, force=True) == 0
+        self._is_followed = True
+
+    @rule(after=st.integers(0, 12), refresh=st.booleans(), cursor=st.booleans())
+    def kill(self, after: int, *, refresh: bool, cursor: bool) -> None:
+        self._is_fresh = self._is_followed = False
+        struck(self._environ | (CURSOR if cursor else {}), after, refresh=refresh)
+
+    @precondition(lambda self: not self._is_fresh)
+    @rule(cursor=st.booleans())
+    def refresh(self, *, cursor: bool) -> None:
+        assert run(self._environ | (CURSOR if cursor else {}), force=True, refresh=Refresh()) == 0
         self._is_fresh = True
 
     @invariant()
     def after_a_refresh_both_are_equal(self) -> None:
         if self._is_fresh:
             assert differences(self._environ) == []
+
+    @invariant()
+    def after_a_run_with_a_cursor_no_row_is_behind(self) -> None:
+        if self._is_followed:
+            assert not_followed(self._environ) == []
 
     def teardown(self) -> None:
         self._directory.cleanup()

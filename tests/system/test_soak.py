@@ -1,18 +1,22 @@
-"""Long trials by kill -9 at random instants: `pytest -m soak`; a bounded share of each stands in test_kill.py."""
+"""Long trials: `pytest -m soak`. A bounded share of each stands in test_kill.py and test_refresh.py."""
 
 import random
 import signal
 import time
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from tests import faults
 from tests.completeness import faults_of
+from tests.system.test_refresh import Years
 from tests.workplace import Workplace, finished, migrate
 
 KILLS = 200
 SHARES = 10
 ROWS = 4_000
+YEARS_S = 1_800
 SLOW = ("before a read", 10**9, faults.nothing)
 
 
@@ -37,3 +41,12 @@ def test_two_hundred_kills_at_random_instants_lose_nothing(workplace: Workplace,
             assert migrate(environ) == 0
             assert faults_of(environ) == []
     assert killed > KILLS // SHARES / 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("share", range(SHARES))
+def test_half_an_hour_of_changes_runs_and_refreshes(share: int) -> None:  # noqa: ARG001 - each share is at random
+    end = time.monotonic() + YEARS_S / SHARES
+    longer = settings(max_examples=20, stateful_step_count=60, derandomize=False, database=None)
+    while time.monotonic() < end:
+        run_state_machine_as_test(Years, settings=longer)

@@ -20,6 +20,7 @@ from etl.runtime import files
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, read_only, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
+from etl.shards.cursor import column_of
 from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
@@ -48,6 +49,9 @@ class Plan:
     bytes_todo: int | None = None
     """The disk estimate: bytes that must be free for the run."""
     free_bytes: int | None = None
+    cursor_column: str | None = None
+    cursor_is_indexed: bool | None = None
+    """Whether the source has an index that begins with the cursor column; None without one."""
     load_s: float | None = None
     index_s: float | None = None
     trial_rows: int = 0
@@ -98,7 +102,7 @@ def make(settings: Settings) -> Plan:
             plan.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
-        for part in (draft.compare_source, draft.add_disk, draft.add_rows):
+        for part in (draft.compare_source, draft.add_cursor, draft.add_disk, draft.add_rows):
             with plan.refusing():
                 part()
     return plan
@@ -135,6 +139,19 @@ class _Draft:
             settings.SOURCE_DB, self._table, self._shards, self._found, self._plan.one_by_one, force=False
         )
         self._plan.warnings += [warning] if warning else []
+
+    def add_cursor(self) -> None:
+        """Says whether the source has an index on the cursor column."""
+        settings, plan = self._settings, self._plan
+        if settings.CURSOR_COLUMN is None:
+            return
+        plan.cursor_column = column_of(self._table, settings.CURSOR_COLUMN).name
+        plan.cursor_is_indexed = schema.searches(settings.SOURCE_DB, self._table, plan.cursor_column)
+        if not plan.cursor_is_indexed:
+            plan.warnings.append(
+                f"CURSOR_COLUMN={plan.cursor_column}: no index of the source begins with it, so each run reads the "
+                "whole table twice"
+            )
 
     def add_disk(self) -> None:
         """Creates the indexes in memory, estimates the disk, and makes the checks of a run."""

@@ -41,6 +41,8 @@ def _lines(plan: Plan) -> Iterator[str]:
             f"  key: {key.name}, affinity {key.affinity}; NULL {key.null:.1%}, empty {key.empty:.1%}, "
             f"blank {key.blank:.1%}; {lengths}"
         )
+    if plan.cursor_is_indexed:
+        yield f"  cursor: {plan.cursor_column}, with an index of the source"
     if plan.bytes_todo is not None and plan.free_bytes is not None:
         yield f"  disk: about {size(plan.bytes_todo)} needed, with indexes; {size(plan.free_bytes)} free"
         for shard, count in _extremes(plan.shards):
