@@ -135,6 +135,7 @@ def test_the_command_is_silent_on_success_without_a_terminal(workplace: Workplac
     ended = subprocess.run(command, cwd=workplace.root, env=env, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert differences(migrated) == []
+    workplace.script("UPDATE clients SET note = 'newer' WHERE rowid = 7")
     ended = subprocess.run([*command, "-v"], cwd=workplace.root, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert "equal: 2,000 rows" in ended.stdout
