@@ -139,8 +139,9 @@ class Migration:
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""
-        windows = len(found.backlog.partial)
-        log.event("partial", windows=windows, reason="only some shards have them; they are loaded again")
+        log.event(
+            "partial", windows=len(found.backlog.partial), reason="only some shards have them; they are loaded again"
+        )
         pairs = zip(shards.shards, found.partial, strict=True)
         self._each(lambda pair: pair[0].discard(pair[1]), [pair for pair in pairs if pair[1]])
 
