@@ -139,9 +139,8 @@ class Migration:
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""
-        log.event(
-            "partial", windows=len(found.backlog.partial), reason="only some shards have them; they are loaded again"
-        )
+        windows = len(found.backlog.partial)
+        log.event("partial", windows=windows, reason="only some shards have them; they are loaded again")
         pairs = zip(shards.shards, found.partial, strict=True)
         self._each(lambda pair: pair[0].discard(pair[1]), [pair for pair in pairs if pair[1]])
 
@@ -166,8 +165,7 @@ class Migration:
     ) -> bool:
         """Replaces old rows that were updated, before new ones are read; False if it was stopped."""
         with utf8_converter(table.encoding) as utf8:
-            comparison = Comparison(self._settings.SOURCE_DB, table, shards.map, rowids, utf8)
-            cursor = Cursor(self._settings, table, column, comparison, shards, run_id=self._run_id)
+            cursor = Cursor(self._settings, table, column, shards, rowids=rowids, utf8=utf8, run_id=self._run_id)
             is_done = cursor.follow(found.done, is_whole=not found.backlog.lost, stop=self._stop)
             self._updated += cursor.replaced
         return is_done
