@@ -165,8 +165,7 @@ class Migration:
     ) -> bool:
         """Replaces old rows that were updated, before new ones are read; False if it was stopped."""
         with utf8_converter(table.encoding) as utf8:
-            comparison = Comparison(self._settings.SOURCE_DB, table, shards.map, rowids, utf8)
-            cursor = Cursor(self._settings, table, column, comparison, shards, run_id=self._run_id)
+            cursor = Cursor(self._settings, table, column, shards, rowids=rowids, utf8=utf8, run_id=self._run_id)
             is_done = cursor.follow(found.done, is_whole=not found.backlog.lost, stop=self._stop)
             self._updated += cursor.replaced
         return is_done

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from etl.core.errors import EtlError, Refused
 from etl.core.model import Column, RowidRange, Table, folded
+from etl.core.partition import ToUtf8
 from etl.core.ranges import Coverage
 from etl.runtime import files, log
 from etl.runtime.rate_limit import RateLimit
@@ -68,17 +69,19 @@ class Cursor:
         settings: Settings,
         table: Table,
         column: Column,
-        comparison: Comparison,
         shard_set: ConfiguredShardSet,
         *,
+        rowids: RowidRange | None,
+        utf8: ToUtf8 | None,
         run_id: str,
     ) -> None:
+        """Takes `rowids` and `utf8` as `Comparison` does."""
         self._path = files.CURSOR.path(settings.SHARD_DIR, settings.TABLE_NAME)
         self._table = table
         self._column = column.name
-        self._comparison = comparison
+        self._comparison = Comparison(settings.SOURCE_DB, table, shard_set.map, rowids, utf8)
         self._shards = shard_set.shards
-        self._replacement = Replacement(settings.SOURCE_DB, shard_set.shards, comparison, run_id=run_id)
+        self._replacement = Replacement(settings.SOURCE_DB, shard_set.shards, self._comparison, run_id=run_id)
         self._limit = RateLimit(settings.MAX_RATE)
         self.replaced = 0
         """Rows that differed and were replaced."""
