@@ -14,7 +14,6 @@ from etl.shards import ledger_arrays
 from etl.shards.ledger_arrays import Ledger
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection
-from etl.sqlite.ddl import without_not_null
 
 NEXT_STEP = "move the file away and run migrate, which rebuilds only this shard"
 _SEQUENCE = "sqlite_sequence"
@@ -69,7 +68,7 @@ class ShardReader:
                     # The source's rows may break NOT NULL too, and are compared cell by cell. SQLite stops after 100
                     # faults, so it must not count these. Closing the connection rolls the change back.
                     connection.execute("BEGIN")
-                    connection.replace_ddl(self._table, without_not_null(self._table.ddl))
+                    connection.relax_not_null(self._table)
                     rows = connection.execute(check)
         except EtlError as error:
             return error

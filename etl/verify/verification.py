@@ -16,8 +16,9 @@ from etl.runtime import log
 from etl.runtime.lock import Turn
 from etl.runtime.rate_limit import RateLimit
 from etl.runtime.settings import Settings
-from etl.shards import shard_set, source_identity
+from etl.shards import schema_drift, shard_set, source_identity
 from etl.shards.comparison import Comparison
+from etl.shards.schema_drift import SchemaDrift
 from etl.sources import schema, source_file
 from etl.sources.reader import Source
 from etl.sqlite.adbc import Connection
@@ -120,13 +121,17 @@ class Verification:
         """Compares until the end, or until a run wants the shards; why it ended before the end."""
         settings = self._settings
         shards = shard_set.configured(settings, table)
-        comparison = Comparison(settings.SOURCE_DB, table, shards.map, rowids, utf8)
+        found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
+        drift = schema_drift.of(table, found)
+        if self._permits is not None:
+            drift.check(settings.SOURCE_DB, shards.shards)
+        comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
         if self._whole is None:
             force, repair = bool(self._permits and self._permits.force), self._permits is not None
             self._warnings = source_identity.check_for_verification(
-                settings.SOURCE_DB, table, shards.shards, repair=repair, force=force
+                settings.SOURCE_DB, drift.common, shards.shards, found, repair=repair, force=force
             )
-        inventory = self._inventory = self._counted(table, comparison)
+        inventory = self._inventory = self._counted(drift, comparison)
         with comparison.open() as source:
             if self._whole is None:
                 self._begin(inventory)
@@ -142,13 +147,13 @@ class Verification:
             self._finish(inventory, rowids)
         return cause
 
-    def _counted(self, table: Table, comparison: Comparison) -> Inventory:
+    def _counted(self, drift: SchemaDrift, comparison: Comparison) -> Inventory:
         """The shards as they are now."""
         settings = self._settings
         run = status_file.read(status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
         is_loaded = self._is_loaded or run is None or run.outcome not in status_file.UNFINISHED
-        source, shards = Source(settings.SOURCE_DB, table), shard_set.configured(settings, table)
-        return Inventory(source, comparison, shards, self._scope, is_loaded=is_loaded)
+        source, shards = Source(settings.SOURCE_DB, drift.common), shard_set.configured(settings, drift.table)
+        return Inventory(source, comparison, shards, self._scope, drift=drift, is_loaded=is_loaded)
 
     def _begin(self, inventory: Inventory) -> None:
         """Decides what is to be compared."""
@@ -215,7 +220,7 @@ class Verification:
             self._record(inventory, part, deleted=self._deleted(repair, part), equal=False)
             if part.checker:
                 windows.append(repair.run(part.checker))
-        again = self._counted(inventory.source.table, inventory.comparison)
+        again = self._counted(inventory.drift, inventory.comparison)
         with again.comparison.open() as source:
             for part, repaired in zip(parts, windows, strict=True):
                 part.checker = None
@@ -244,7 +249,7 @@ class Verification:
         repair = Repair(inventory, self._permits, run_id=self._run_id, halt=self._halt)
         repair.check(self._whole, rows=int(inventory.rows.sum()), deleted=0)
         repair.finish()
-        again = self._counted(inventory.source.table, inventory.comparison)
+        again = self._counted(inventory.drift, inventory.comparison)
         with again.comparison.open() as source:
             again.check(source, rowids, self._halt)
         self._whole_left = again.result
