@@ -69,12 +69,12 @@ def scan_shards(
         common = frozenset[str].intersection(*found.check(chosen or found.shard_map.shards[:1]))
         scan = _scan_of(found, chosen, mixed, common)
     frame = register_io_source(scan.frames, schema=scan.schema, validate_schema=True)
-    return frame if key is None else frame.filter(_rows_of_key(found, scan.schema, key))
+    return frame if key is None else frame.filter(_rows_of_key(found, scan, key))
 
 
-def _rows_of_key(found: ShardSet, dtypes: pl.Schema, key: Key) -> pl.Expr:
-    name, data = found.identity.shard_key, key_bytes(key)
-    column, dtype = pl.col(name), dtypes[name]
+def _rows_of_key(found: ShardSet, scan: _Scan, key: Key) -> pl.Expr:
+    name, data = scan.table.key.name, key_bytes(key)
+    column, dtype = pl.col(name), scan.schema[name]
     match dtype:
         case pl.String() if is_blank(data):
             return column.is_null() | (column.str.strip_chars() == "")

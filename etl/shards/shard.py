@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
-from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table, folded
 from etl.runtime import limits
 from etl.shards import contents, ledger, ledger_arrays, schema_record
 from etl.shards.contents import ShardContents
@@ -56,12 +56,14 @@ class Shard:
         return found
 
     def _check_identity(self, found: Identity) -> None:
+        # A file may move; its rows tell whether it is the same (`source_identity`). CREATE texts: `schema_drift`.
+        now = replace(self._identity, source=found.source, ddl_sha256=found.ddl_sha256)
+        if folded(found.shard_key) == folded(now.shard_key):
+            now = replace(now, shard_key=found.shard_key)
         differing = [
-            f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(self._identity, field.name)!r} now"
+            f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(now, field.name)!r} now"
             for field in fields(Identity)
-            if getattr(found, field.name) != getattr(self._identity, field.name)
-            # A file may move; its rows tell whether it is the same (`source_identity`). CREATE texts: `schema_drift`.
-            and field.name not in {"source", "ddl_sha256"}
+            if getattr(found, field.name) != getattr(now, field.name)
         ]
         if differing:
             raise Refused(

@@ -140,6 +140,8 @@ class _Draft:
     def compare_source(self) -> None:
         """Warns if the source seems to be another one than before."""
         settings = self._settings
+        if self._drift.altered:
+            return
         warning = source_identity.check(
             settings.SOURCE_DB, self._drift.common, self._shards, self._found, self._plan.one_by_one, force=False
         )
