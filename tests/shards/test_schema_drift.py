@@ -31,7 +31,6 @@ CHANGED = {
     (', note "my type"', ""): "without the column note",
     ("k TEXT, INN TEXT DEFAULT 'X'", "INN TEXT DEFAULT 'X', k TEXT"): "columns in another order",
     ('"x"))', '"x"), UNIQUE (k))'): "other constraints or options of the table",
-    ('"x"))', '"x")) /* */ -- no STRICT\n'): "",
     ('"x"))', '"x"), u TEXT UNIQUE)'): "a new column u that ALTER TABLE cannot add (Cannot add a UNIQUE column)",
     ('"x"))', '"x"), u INTEGER PRIMARY KEY)'): "(Cannot add a PRIMARY KEY column)",
     ('"x"))', '"x"), u NOT NULL)'): "(Cannot add a NOT NULL column with default value NULL)",
