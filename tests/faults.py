@@ -30,6 +30,7 @@ import pytest
 from etl.migrate import command as migrate
 from etl.shards import compaction, ledger
 from etl.shards.manifest import Manifest
+from etl.shards.replace import Replacement
 from etl.shards.shard import Shard
 from etl.shards.transaction import Transaction
 from etl.sources.reader import Source
@@ -97,6 +98,17 @@ POINTS = {
     "before a shard turns to WAL": Point(Connection, "pragma", says="journal_mode WAL"),
     "after a shard has turned to WAL": Point(Connection, "pragma", says="journal_mode WAL", after=True),
 }
+
+EVOLUTION = {
+    "before new columns are committed": Point(Connection, "execute", says="COMMIT", caller="add_columns"),
+    "between two shards' new columns": Point(Shard, "add_columns", after=True),
+    "before the values of new columns": Point(Replacement, "replace"),
+    "before values are committed": Point(Connection, "execute", says="COMMIT", caller="_write"),
+    "between two shards' values": Point(Connection, "execute", says="COMMIT", caller="_write", after=True),
+    "before a shard is evolved": Point(Connection, "execute", says="COMMIT", caller="fill_columns"),
+    "between two evolved shards": Point(Shard, "fill_columns", after=True),
+}
+"""Points of a run with --evolve."""
 
 
 def kill() -> None:
@@ -230,7 +242,7 @@ def is_stopped(process: Process) -> bool:
 
 
 def main(name: str, n: str, effect: str) -> int:
-    point = POINTS[name.removesuffix(", joined")]
+    point = (POINTS | EVOLUTION)[name.removesuffix(", joined")]
     most_lines = 10 if "join" in name else compaction.MOST_LINES
     with (
         patch.multiple("etl.shards.compaction", MOST_LINES=most_lines, JOINED_LINES=4, NEWEST_LINES=2),
@@ -238,9 +250,11 @@ def main(name: str, n: str, effect: str) -> int:
             "etl.runtime.limits", READ_TASK_ROWS=100, ROWS_PER_SHARD=1, TRANSACTION_ROWS=100, INDEXED_AT_ONCE_ROWS=300
         ),
         patch.multiple("etl.migrate.commit_tracker", _FLUSH_WINDOWS=4),
+        patch.multiple("etl.migrate.evolution", _ROWS_AT_ONCE=50),
+        patch.multiple("etl.shards.comparison", _BATCH_ROWS=40),
         patch.object(point.owner, point.function, point.struck(int(n), EFFECTS[effect])),
     ):
-        return migrate.run(os.environ)
+        return migrate.run(os.environ, evolve=name in EVOLUTION)
 
 
 if __name__ == "__main__":

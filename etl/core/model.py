@@ -10,7 +10,8 @@ _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 IDENTITY_TABLE = "_etl_identity"
 WINDOWS_TABLE = "_etl_windows"
-"""The two tables that each shard has besides the migrated one."""
+SCHEMA_TABLE = "_etl_schema"
+"""The tables that a shard has besides the migrated one."""
 
 MIN_ROWID = -(2**63)
 MAX_ROWID = 2**63 - 1

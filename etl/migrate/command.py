@@ -49,6 +49,7 @@ def run(
     env_file: Path | None = None,
     *,
     force: bool = False,
+    evolve: bool = False,
     refresh: Refresh | None = None,
     speaks: bool = True,
     stop_after_s: float | None = None,
@@ -56,15 +57,18 @@ def run(
 ) -> int:
     """One migration with the settings of `environ` over `env_file`; the exit code.
 
-    With `force` it goes on although the disk seems too small, or the source seems to be another one than before. Unless
-    it `speaks`, it prints nothing but warnings and errors. `max_rate` goes before MAX_RATE. With `refresh` old rows are
-    brought to what the source has now, after the new ones are loaded.
+    With `force` it goes on although the disk seems too small, or the source seems to be another one than before. With
+    `evolve` it adds new columns of the source to the shards. Unless it `speaks`, it prints nothing but warnings and
+    errors. `max_rate` goes before MAX_RATE. With `refresh` old rows are brought to what the source has now, after the
+    new ones are loaded.
     """
     settings = load(environ, env_file)
     if max_rate is not None:
         settings = settings.model_copy(update={"MAX_RATE": max_rate})
     with hooks.reported(settings) as report, private_files(), Interrupt(stop_after_s) as interrupt:
-        outcome, status, refreshed = _migrate(settings, interrupt, force=force, refresh=refresh, speaks=speaks)
+        outcome, status, refreshed = _migrate(
+            settings, interrupt, force=force, evolve=evolve, refresh=refresh, speaks=speaks
+        )
         summary.show(status)
         report.exit_code, report.message = _show_outcome(outcome, interrupt, speaks=speaks)
         if refreshed and (speaks or refreshed.exit_code or refreshed.warnings or refreshed.is_stopped):
@@ -75,9 +79,11 @@ def run(
 
 
 @errors_as_lines
-def show_plan(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
+def show_plan(
+    environ: Mapping[str, str], env_file: Path | None = None, *, evolve: bool = False, as_json: bool = False
+) -> int:
     """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
-    planned = plans.make(load(environ, env_file))
+    planned = plans.make(load(environ, env_file), evolve=evolve)
     if as_json:
         print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
     else:
@@ -110,6 +116,7 @@ def _migrate(
     interrupt: Interrupt,
     *,
     force: bool = False,
+    evolve: bool = False,
     refresh: Refresh | None = None,
     speaks: bool = True,
 ) -> tuple[Outcome, RunStatus, verify.Outcome | Unchanged | None]:
@@ -135,6 +142,7 @@ def _migrate(
             progress=progress,
             warn=heartbeat.warn,
             force=force,
+            evolve=evolve,
         ).run()
         refreshed = None
         if refresh and outcome.is_complete:
@@ -167,6 +175,8 @@ def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True
     if outcome.updated:
         text += f"; {counted(outcome.updated, 'row')} updated"
     if speaks or not outcome.is_complete:
+        if outcome.evolved:
+            print_result(f"columns added to every shard: {', '.join(outcome.evolved)}")
         print_result(text)
     for shard in outcome.unproved:
         print_result(f"shard {shard} was loaded later than the others; run python -m etl.verify to check that they fit")
@@ -188,6 +198,10 @@ def main(
     force: Annotated[
         bool,
         typer.Option("--force", help="Go on although the disk seems too small, or the source seems to be another one."),
+    ] = False,
+    evolve: Annotated[
+        bool,
+        typer.Option("--evolve", help="Add new columns of the source to every shard, with the values of old rows."),
     ] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Also bring old rows that changed or are gone to what the source has now.")
@@ -229,7 +243,7 @@ def main(
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:
-        raise typer.Exit(show_plan(os.environ, _ENV_FILE, as_json=as_json))
+        raise typer.Exit(show_plan(os.environ, _ENV_FILE, evolve=evolve, as_json=as_json))
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows needs --demo")
     if with_demo:
@@ -239,6 +253,7 @@ def main(
             os.environ,
             _ENV_FILE,
             force=force,
+            evolve=evolve,
             refresh=Refresh(allow_deletes, delete_foreign, budget) if refresh else None,
             speaks=speaks(verbose=verbose),
             stop_after_s=stop_after,

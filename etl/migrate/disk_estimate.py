@@ -18,7 +18,7 @@ _ROW_OVERHEAD = 6
 _INDEX_OVERHEAD = 10
 _FILLED = 0.85
 """The least share of a page that is cells; measured, see `DiskEstimate`."""
-_PAGES_OF_A_NEW_SHARD = 6
+_PAGES_OF_A_NEW_SHARD = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class DiskEstimate:
     """Bytes that a run needs on the disk of SHARD_DIR.
 
     new rows = min(backlog, source's pages × page size × backlog ÷ source's rowids ÷ bytes of a sampled row)
-    rows = new rows × (r + min(r, p)² ÷ 2p) ÷ 0.85, for r bytes of a row and p of a page; + 6 pages and one for each
+    rows = new rows × (r + min(r, p)² ÷ 2p) ÷ 0.85, for r bytes of a row and p of a page; + 7 pages and one for each
         index for each new shard
     indexes = (new rows + rows of shards that lack the index) × bytes of an entry ÷ 0.85, over all indexes
     meanwhile = max(largest index × min(WRITERS, shards) ÷ shards, the -wal files of shards that are finished)
@@ -76,7 +76,7 @@ def estimate(
     }
     missing = dict.fromkeys(entries, 0.0)
     for shard in found.found:
-        for index in shard.missing_indexes if shard else ():
+        for index in shard.indexes.missing if shard else ():
             missing[index.name] += shard.rows if shard else 0
     index_bytes = {name: (rows + missing[name]) * entry / _FILLED for name, entry in entries.items()}
     new_shards = sum(shard is None for shard in found.found)

@@ -19,5 +19,7 @@ class Outcome:
     """Whether nothing is left to do; a signal may come too late to stop anything."""
     last_rowid: int | None = None
     """The last rowid of the ledgers when the run began; None if they were empty."""
+    evolved: tuple[str, ...] = ()
+    """New columns that this run has brought to the shards."""
     unproved: tuple[int, ...] = ()
     """Shards that were loaded later than the others, so from a later source, without a full verification since."""

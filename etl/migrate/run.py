@@ -15,10 +15,11 @@ from etl.core.model import Column, RowidRange, Table
 from etl.engines.local import load
 from etl.migrate import disk_estimate, load_log, preflight
 from etl.migrate.commit_tracker import CommitTracker
+from etl.migrate.evolution import evolve
 from etl.migrate.outcome import Outcome
 from etl.runtime import limits, log
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, shard_set, source_identity
+from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, schema_drift, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.comparison import Comparison
 from etl.shards.cursor import Cursor, column_of
@@ -49,6 +50,7 @@ class Migration:
         progress: Progress,
         warn: Callable[[str], None],
         force: bool = False,
+        evolve: bool = False,
     ) -> None:
         self._settings = settings
         self._run_id = run_id
@@ -57,6 +59,9 @@ class Migration:
         self._warn = warn
         self._force = force
         self._updated = 0
+        self._evolve = evolve
+        self._evolved: tuple[str, ...] = ()
+        """New columns that this run has brought to the shards."""
         self._replaced = np.empty(0, np.int64)
         """The rowids of old rows that this run has replaced because they kept new ones out."""
 
@@ -79,16 +84,26 @@ class Migration:
         shards = shard_set.configured(settings, table)
         indexed = rehearse(table, shards.indexes)
         found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
+        drift = schema_drift.of(table, found.found)
+        drift.check(settings.SOURCE_DB, shards.shards, evolve=self._evolve)
         last_rowid = found.done[-1].last_rowid if found.done else None
         self._progress.resume(last_rowid)
         if warning := source_identity.check(
-            settings.SOURCE_DB, table, shards.shards, found, self._each, force=self._force
+            settings.SOURCE_DB, drift.common, shards.shards, found, self._each, force=self._force
         ):
             log.event("source", "WARNING", changed=warning)
             self._warn(warning)
-        if not found.is_complete:
+        if not found.is_complete or drift.new:
             self._check(table, rowids, shards, found, indexed)
         # From here on it writes.
+        self._drop_outdated(shards, found)
+        if drift.new:
+            ended = evolve(
+                settings.SOURCE_DB, shards, found, drift, rowids, run_id=self._run_id, stop=self._stop, each=self._each
+            )
+            if not ended:
+                return Outcome(is_complete=False)
+            self._evolved = tuple(drift.new)
         while found.backlog.partial:
             self._discard_partial(shards, found)
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
@@ -102,7 +117,7 @@ class Migration:
         unproved = self._unproved(found)
         if found.is_complete:
             self._log_totals(shards, found.rows)
-            return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved)
+            return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
         load_log.begin(settings, table, rowids, found, indexed=indexed, indexes=shards.indexes)
         try:
             rows, seconds, is_complete = self._load_and_finish(table, shards, found)
@@ -116,8 +131,8 @@ class Migration:
             self._replaced = np.union1d(self._replaced, stale.rowids)
             self._replace(table, rowids, shards, stale.rowids)
             return None
-        done = Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved)
-        return done if is_complete else Outcome(rows, seconds, is_complete=False)
+        done = Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
+        return done if is_complete else Outcome(rows, seconds, is_complete=False, evolved=self._evolved)
 
     def _check(
         self,
@@ -136,6 +151,16 @@ class Migration:
             needed=disk_estimate.estimate(settings.SOURCE_DB, table, rowids, found, indexed, writers=settings.WRITERS),
             force=self._force,
         )
+
+    def _drop_outdated(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
+        """Drops indexes that the source no longer has, or has otherwise: an old UNIQUE one would keep new rows out."""
+        outdated = [
+            (shard, each.indexes.outdated) for shard, each in zip(shards.shards, found.found, strict=True) if each
+        ]
+        pairs = [pair for pair in outdated if pair[1]]
+        if pairs:
+            log.event("indexes", dropped=sorted({index.name for _, indexes in pairs for index in indexes}))
+            self._each(lambda pair: pair[0].drop(pair[1]), pairs)
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""

@@ -57,24 +57,24 @@ def scan_shards(
     decided by a sample: if a later cell does not fit, collecting fails with a message that says to name the column in
     `mixed`.
 
-    Windows of a running migration are left out until every requested shard has them. Raises Refused or EtlError if a
-    shard is missing, not finished, or of another set. Close a connection from `open_shard` before you collect from
-    the same shard in the same process (the reason is in `etl.sqlite.file_lock`).
+    Windows of a running migration are left out until every requested shard has them, and so is a new column. Raises
+    Refused or EtlError if a shard is missing, not finished, or of another set. Close a connection from `open_shard`
+    before you collect from the same shard in the same process (the reason is in `etl.sqlite.file_lock`).
     """
     with _FILES.exclusive():
         found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
             chosen = [shard for shard in chosen if shard == found.shard_of(key)]
-        found.check(chosen)
-        scan = _scan_of(found, chosen, mixed)
+        common = frozenset[str].intersection(*found.check(chosen or found.shard_map.shards[:1]))
+        scan = _scan_of(found, chosen, mixed, common)
     frame = register_io_source(scan.frames, schema=scan.schema, validate_schema=True)
-    return frame if key is None else frame.filter(_rows_of_key(found, scan.schema, key))
+    return frame if key is None else frame.filter(_rows_of_key(found, scan, key))
 
 
-def _rows_of_key(found: ShardSet, dtypes: pl.Schema, key: Key) -> pl.Expr:
-    name, data = found.identity.shard_key, key_bytes(key)
-    column, dtype = pl.col(name), dtypes[name]
+def _rows_of_key(found: ShardSet, scan: _Scan, key: Key) -> pl.Expr:
+    name, data = scan.table.key.name, key_bytes(key)
+    column, dtype = pl.col(name), scan.schema[name]
     match dtype:
         case pl.String() if is_blank(data):
             return column.is_null() | (column.str.strip_chars() == "")
@@ -94,16 +94,17 @@ def _rows_of_key(found: ShardSet, dtypes: pl.Schema, key: Key) -> pl.Expr:
     )
 
 
-def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str]) -> _Scan:
+def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str], common: frozenset[str]) -> _Scan:
     """Samples the table in up to eight of the shards, evenly spaced."""
     sampled = shards[:: -(-len(shards) // _SAMPLED_SHARDS) or 1] or found.shard_map.shards[:1]
     tables = [schema.inspect(found.path(shard), found.table, found.identity.shard_key)[0] for shard in sampled]
-    names = [column.name for column in tables[0].columns]
+    columns_of = [[column for column in table.columns if column.name in common] for table in tables]
+    names = [column.name for column in columns_of[0]]
     if unknown := set(mixed) - set(names):
         raise Refused(f"{found.directory}: mixed={sorted(unknown)}: expected columns of {found.table}: {names}")
     variants = set(mixed) | Manifest(found.directory, found.table).widened()
     kinds = {}
-    for same in zip(*(table.columns for table in tables), strict=True):
+    for same in zip(*columns_of, strict=True):
         column = replace(same[0], storage_classes=frozenset().union(*(each.storage_classes for each in same)))
         kind = columns.kind_of(column, tables[0].encoding)
         kinds[column.name] = ColumnKind.VARIANT if column.name in variants else kind

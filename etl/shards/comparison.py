@@ -7,7 +7,7 @@ connection is open, no other copy of SQLite in this process may open either file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,9 @@ class Comparison:
         """Adds a shard under a number below SHARDS_AT_ONCE. The connection's shards share the source's page cache."""
         connection.attach(path, sql.shard_schema(number), mode="rw", cache_kib=limits.cache_kib(1))
 
-    def rows(self, connection: Connection, path: Path, number: int, piece: RowidRange) -> Iterator[ComparedRows]:
+    def rows(
+        self, connection: Connection, path: Path, number: int, piece: RowidRange
+    ) -> Generator[ComparedRows, None, None]:
         """The rows in a range of the shard that was attached under this number.
 
         Raises ShardError where the shard cannot be read, EtlError where the source cannot.

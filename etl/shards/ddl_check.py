@@ -1,9 +1,10 @@
-"""A shard created in memory before any on disk: it shows which of the source's statements ADBC's SQLite refuses."""
+"""A shard created or changed in memory before any on disk: it shows which statements ADBC's SQLite refuses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
 
 import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
@@ -12,6 +13,7 @@ from etl.core.errors import Refused
 from etl.core.model import Index, Table
 from etl.shards import ledger
 from etl.sqlite import sql
+from etl.sqlite.ddl import without_not_null
 
 IndexedColumns = Mapping[str, tuple[str | None, ...]]
 """Each index of a finished shard (UNIQUE and PRIMARY KEY have one too) → its columns; None is an expression."""
@@ -24,22 +26,54 @@ def rehearse(table: Table, indexes: Sequence[Index]) -> IndexedColumns:
     index may have a name that the shard uses already.
     """
     statements = [table.ddl, ledger.CREATE_IDENTITY, ledger.CREATE_WINDOWS, *(index.sql for index in indexes)]
-    with (
-        closing(adbc_driver_sqlite.dbapi.connect(":memory:", autocommit=True)) as connection,
-        closing(connection.cursor()) as cursor,
-    ):
-        for statement in statements:
-            try:
-                cursor.execute(statement)
-            except adbc_driver_manager.Error as error:
-                reason = str(error).splitlines()[0].rpartition("query: ")[2]
-                raise Refused(
-                    f"TABLE_NAME={table.name}: its CREATE statements must work in any SQLite, found one that does not "
-                    f"({reason}); migrate a copy of the table without it, or, where it is an index, set "
-                    "COPY_INDEXES=false"
-                ) from None
+    with _memory() as cursor:
+        if reason := _refusal(cursor, statements):
+            raise Refused(
+                f"TABLE_NAME={table.name}: its CREATE statements must work in any SQLite, found one that does not "
+                f"({reason}); migrate a copy of the table without it, or, where it is an index, set "
+                "COPY_INDEXES=false"
+            )
         cursor.execute(sql.indexed_columns(table))
         columns: dict[str, tuple[str | None, ...]] = {}
         for index, column in cursor.fetchall():
             columns[index] = (*columns.get(index, ()), column)
         return columns
+
+
+def refusal_to_add(table: Table, ddl: str, columns: Sequence[str]) -> str:
+    """Why ALTER TABLE cannot add columns that are declared so to a table with this CREATE text; empty if it can.
+
+    SQLite refuses some only where the table has a row.
+    """
+    name = sql.quote(table.name)
+    added = [f"ALTER TABLE {name} ADD COLUMN {column}" for column in columns]
+    with _memory() as cursor:
+        return _refusal(
+            cursor,
+            [
+                "PRAGMA ignore_check_constraints = ON",
+                without_not_null(ddl),
+                f"INSERT INTO {name} DEFAULT VALUES",
+                *added,
+            ],
+        )
+
+
+@contextmanager
+def _memory() -> Iterator[Any]:
+    """A cursor of an empty database in memory."""
+    with (
+        closing(adbc_driver_sqlite.dbapi.connect(":memory:", autocommit=True)) as connection,
+        closing(connection.cursor()) as cursor,
+    ):
+        yield cursor
+
+
+def _refusal(cursor: Any, statements: Sequence[str]) -> str:
+    """Why SQLite refuses one of these statements; empty if it does not."""
+    for statement in statements:
+        try:
+            cursor.execute(statement)
+        except adbc_driver_manager.Error as error:
+            return str(error).splitlines()[0].rpartition("query: ")[2]
+    return ""

@@ -56,8 +56,12 @@ class ShardSet:
     def shard_of(self, key: Key) -> int:
         return shard_of(key, num_shards=self.identity.num_shards, reserved_shard=self.identity.reserved_shard)
 
-    def check(self, shards: Iterable[int]) -> None:
-        """Raises EtlError or Refused unless each of the shards exists, belongs to this set, and serves."""
+    def check(self, shards: Iterable[int]) -> list[frozenset[str]]:
+        """The names of each shard's columns: a run that was killed may have added a new one to some shards only.
+
+        Raises EtlError or Refused unless each of the shards exists, belongs to this set, and serves.
+        """
+        columns = []
         for shard in shards:
             path = self.path(shard)
             if shard not in self.shard_map.shards:
@@ -70,12 +74,15 @@ class ShardSet:
             with stdlib.shard(path) as database:
                 found = ledger.identity(database, path)
                 serves = ledger.serves(database)
-            if found != replace(self.identity, shard=shard):
+                columns.append(frozenset(name for (name,) in database.execute(sql.columns(self.table))))
+            # A file may have moved between two runs; a run that adds columns takes one shard after the other.
+            if found != replace(self.identity, shard=shard, source=found.source, ddl_sha256=found.ddl_sha256):
                 raise Refused(
                     f"{path}: expected shard {shard} of table {self.table}, found a shard of another set; move it away"
                 )
             if not serves:
                 raise EtlError(f"{path}: this shard is not finished; let the migration end, or run it again")
+        return columns
 
     def ledger(self, shard: int) -> list[LedgerLine]:
         """The shard's windows, ascending."""

@@ -101,6 +101,11 @@ def identity(database: Database, path: Path) -> Identity:
     return Identity(*rows[0])
 
 
+def update_ddl(sha256: str) -> str:
+    """Records the source's CREATE text in the identity."""
+    return f"UPDATE main.{IDENTITY_TABLE} SET ddl_sha256 = {sql.literal(sha256)}"
+
+
 def serves(database: Database) -> bool:
     """Whether the file is in WAL mode: the shard was finished once, and may have been loaded further since."""
     ((mode,),) = database.execute("PRAGMA journal_mode")

@@ -15,7 +15,7 @@ from etl.core import ranges
 from etl.core.errors import EtlError
 from etl.core.model import Identity, Index, LedgerLine, Table
 from etl.runtime import limits
-from etl.shards.contents import ShardContents
+from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.shard import Shard
 from etl.sqlite.adbc import Connection, ShardError
 
@@ -79,7 +79,7 @@ class ReadOnlyShard(Shard):
             return None
         self.is_half_written = True
         rows = self.known.rows.get(self._number, 0)
-        return ShardContents(self.known.coverage, rows, missing_indexes=(), serves=False, first_run=None)
+        return ShardContents(self.known.coverage, rows, ShardIndexes(), serves=False, first_run=None)
 
     def opened(self) -> Connection:
         return opened(self.path)

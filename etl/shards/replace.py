@@ -23,7 +23,6 @@ from etl.shards.comparison import Comparison, fill
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.shard import Shard
 from etl.shards.unique import StaleRows
-from etl.sqlite.ddl import without_not_null
 
 _NONE = np.empty(0, np.int64)
 
@@ -102,8 +101,7 @@ class Replacement:
             connection.attach(self._source, sql.SOURCE, mode="ro", cache_kib=limits.cache_kib(1))
             shard.begin(connection)
             relaxed = len(copy) and any(column.not_null for column in shard.table.columns)
-            if relaxed:
-                connection.replace_ddl(shard.table, without_not_null(shard.table.ddl))
+            ddl = connection.relax_not_null(shard.table) if relaxed else ""
             every, now = np.union1d(delete, copy), log.now().isoformat()
             fill(connection, every)
             connection.execute(sql.count_chosen(shard.table, "-", now))
@@ -120,7 +118,7 @@ class Replacement:
             fill(connection, every)
             connection.execute(sql.count_chosen(shard.table, "+", now))
             if relaxed:
-                connection.replace_ddl(shard.table, shard.table.ddl)
+                connection.replace_ddl(shard.table, ddl)
             connection.execute("COMMIT")
 
 

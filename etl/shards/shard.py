@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
-from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table
+from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table, folded
 from etl.runtime import limits
-from etl.shards import contents, ledger, ledger_arrays
+from etl.shards import contents, ledger, ledger_arrays, schema_record
 from etl.shards.contents import ShardContents
 from etl.shards.ledger_arrays import Ledger
 from etl.sqlite import sql
@@ -56,11 +56,14 @@ class Shard:
         return found
 
     def _check_identity(self, found: Identity) -> None:
+        # A file may move; its rows tell whether it is the same (`source_identity`). CREATE texts: `schema_drift`.
+        now = replace(self._identity, source=found.source, ddl_sha256=found.ddl_sha256)
+        if folded(found.shard_key) == folded(now.shard_key):
+            now = replace(now, shard_key=found.shard_key)
         differing = [
-            f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(self._identity, field.name)!r} now"
+            f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(now, field.name)!r} now"
             for field in fields(Identity)
-            if getattr(found, field.name) != getattr(self._identity, field.name)
-            and field.name != "source"  # a file may move; its rows tell whether it is the same (`source_identity`)
+            if getattr(found, field.name) != getattr(now, field.name)
         ]
         if differing:
             raise Refused(
@@ -167,6 +170,28 @@ class Shard:
         with self.opened() as connection:
             return ledger_arrays.read(connection)
 
+    def add_columns(self, names: Iterable[str]) -> None:
+        """Gives the table the CREATE text of the source, which has these columns at the end, in one transaction.
+
+        This is what ALTER TABLE ADD COLUMN does: old rows then have the default. It would read all rows to check them,
+        and refuse rows that the source has. The columns count as unfilled until `fill_columns`.
+        """
+        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
+            self.begin(connection)
+            unfilled = schema_record.read(connection, contents.texts(connection)).columns
+            schema_record.write_columns(connection, unfilled.union(names))
+            connection.replace_ddl(self.table, self.table.ddl)
+            connection.pragma("schema_version", connection.pragma("schema_version") + 1)  # other programs read it again
+            connection.execute("COMMIT")
+
+    def fill_columns(self) -> None:
+        """Records that old rows have the values of all columns."""
+        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
+            self.begin(connection)
+            schema_record.write_columns(connection, ())
+            connection.execute(ledger.update_ddl(self._identity.ddl_sha256))
+            connection.execute("COMMIT")
+
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes; `finish` builds them again. With many new rows this costs less than to update them."""
         with self.connect(cache_kib=limits.cache_kib(1)) as connection:
@@ -178,22 +203,31 @@ class Shard:
     def finish(self, indexes: Sequence[Index], stop: threading.Event) -> int | None:
         """Creates the missing indexes, gathers the planner's statistics, and switches to WAL for serving.
 
-        In a large shard `stop` is checked between two indexes. Returns the shard's rows, by its ledger, or None where
-        it was stopped before the end.
+        Before, it drops outdated ones, and records those of a run. In a large shard `stop` is checked between two
+        indexes. Returns the shard's rows, by its ledger, or None where it was stopped before the end.
         """
         with self.connect(cache_kib=limits.cache_kib(1)) as connection:
             if not self._has_pages():
                 self.begin(connection)
                 connection.execute("COMMIT")
             _, rows = ledger.coverage(connection)
-            names = ledger.names(connection)
-            missing = [index for index in indexes if index.name not in names]
+            texts = contents.texts(connection)
+            record = schema_record.read(connection, texts)
+            found = contents.compared(texts, record, self.table, indexes)
+            planned = {index.name: index.sql for index in found.missing} | dict(found.current)
             small = rows <= limits.INDEXED_AT_ONCE_ROWS
-            if stop.is_set() and missing:
+            if stop.is_set() and found.missing:
                 return None
-            if small:
+            changes = planned != record.indexes or found.outdated
+            if small or changes:
                 connection.execute("BEGIN IMMEDIATE")
-            for index in missing:
+            if changes:
+                for index in found.outdated:
+                    connection.execute(sql.drop(index))
+                schema_record.write_indexes(connection, planned)
+            if changes and not small:
+                connection.execute("COMMIT")
+            for index in found.missing:
                 if stop.is_set() and not small:
                     return None
                 connection.execute(index.sql)

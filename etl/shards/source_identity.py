@@ -83,14 +83,19 @@ def check(
 
 
 def check_for_verification(
-    path: Path, table: Table, shards: Sequence[Shard], *, repair: bool, force: bool
+    path: Path,
+    table: Table,
+    shards: Sequence[Shard],
+    found: Sequence[ShardContents | None],
+    *,
+    repair: bool,
+    force: bool,
 ) -> tuple[str, ...]:
     """Before a verification: the warning that a load would refuse this source. All readable shards are compared.
 
     Raises Refused where the shards are to be repaired from that source, unless forced.
     """
-    each = _each_readable
-    mismatch, _ = _compare(path, table, shards, each(lambda shard: shard.find(()), shards), each)
+    mismatch, _ = _compare(path, table, shards, found, each_readable)
     if mismatch is None:
         return ()
     if not repair:
@@ -103,7 +108,7 @@ def check_for_verification(
     return ()
 
 
-def _each_readable(work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
+def each_readable(work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
     """Calls a function for each shard; None for one that cannot be read: the verification itself reports it."""
 
     def attempt(item: T) -> R | None:

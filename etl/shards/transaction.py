@@ -11,7 +11,6 @@ from etl.core.model import RowidRange
 from etl.shards import ledger, unique
 from etl.shards.shard import Shard
 from etl.sqlite.adbc import Connection
-from etl.sqlite.ddl import without_not_null
 
 _LEDGER_SCHEMA = pa.schema(
     {
@@ -32,7 +31,8 @@ class Transaction:
         self._cache_kib = cache_kib
         self._connection: Connection | None = None
         self._begun = False
-        self._relaxed = False
+        self._relaxed = ""
+        """The table's CREATE text, while NOT NULL is taken off it."""
         self._lines: list[tuple[RowidRange, int]] = []
         self._oldest = 0.0
         self._changes = 0
@@ -55,9 +55,8 @@ class Transaction:
         connection = self._begin()
         if breaks_not_null and not self._relaxed:
             before = connection.changes()
-            connection.replace_ddl(self._shard.table, without_not_null(self._shard.table.ddl))
+            self._relaxed = connection.relax_not_null(self._shard.table)
             self._changes += connection.changes() - before
-            self._relaxed = True
         unique.insert(
             connection,
             self._shard.table,
@@ -94,7 +93,7 @@ class Transaction:
         ]
         connection.executemany(ledger.INSERT_WINDOW, pa.record_batch(columns, schema=_LEDGER_SCHEMA))
         if self._relaxed:
-            connection.replace_ddl(self._shard.table, self._shard.table.ddl)
+            connection.replace_ddl(self._shard.table, self._relaxed)
         connection.execute("COMMIT")
         self._reset()
         return windows
@@ -107,7 +106,7 @@ class Transaction:
         self._reset()
 
     def _reset(self) -> None:
-        self._lines, self.rows, self._begun, self._relaxed = [], 0, False, False
+        self._lines, self.rows, self._begun, self._relaxed = [], 0, False, ""
 
     def _begin(self) -> Connection:
         if self._connection is None:

@@ -6,7 +6,17 @@ import sqlite3
 from pathlib import Path
 
 from etl.core.errors import Refused
-from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Affinity, Column, Index, RowidRange, Table, folded
+from etl.core.model import (
+    IDENTITY_TABLE,
+    SCHEMA_TABLE,
+    WINDOWS_TABLE,
+    Affinity,
+    Column,
+    Index,
+    RowidRange,
+    Table,
+    folded,
+)
 from etl.sources import sql as source_sql
 from etl.sqlite import sql, stdlib
 
@@ -99,7 +109,7 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
 
 def _create_table_text(database: sqlite3.Connection, place: str, name: str) -> str:
     """The CREATE TABLE text of an ordinary table; anything else is refused."""
-    if folded(name) in (IDENTITY_TABLE, WINDOWS_TABLE):
+    if folded(name) in (IDENTITY_TABLE, SCHEMA_TABLE, WINDOWS_TABLE):
         raise Refused(f"{place}: every shard has a table of that name of its own; rename the source's table")
     found = {row[0]: row[1:] for row in database.execute(_TABLES_AND_VIEWS)}
     kind, rootpage, ddl = found.get(name, ("", 0, None))

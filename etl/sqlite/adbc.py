@@ -17,6 +17,7 @@ import pyarrow as pa
 from etl.core.errors import EtlError
 from etl.core.model import Table
 from etl.sqlite import sql
+from etl.sqlite.ddl import without_not_null
 from etl.sqlite.stdlib import file_uri
 
 BUSY_TIMEOUT_MS = 5_000
@@ -90,11 +91,17 @@ class Connection:
         rows = self.execute(f"PRAGMA {name}" if value is None else f"PRAGMA {name} = {value}")
         return rows[0][0] if rows else None
 
-    def replace_ddl(self, table: Table, ddl: str) -> None:
-        """Replaces the table's CREATE text, in a transaction that must restore it before it commits.
+    def relax_not_null(self, table: Table) -> str:
+        """Takes NOT NULL off the table, in a transaction that must put the CREATE text back; returns that text.
 
         SQLite has no other way to write a row that breaks NOT NULL: `ignore_check_constraints` is for CHECK only.
         """
+        ((ddl,),) = self.execute(sql.select_ddl(table))
+        self.replace_ddl(table, without_not_null(ddl))
+        return str(ddl)
+
+    def replace_ddl(self, table: Table, ddl: str) -> None:
+        """Replaces the table's CREATE text, in a transaction."""
         self.pragma("writable_schema", "ON")
         self.execute(sql.replace_ddl(table, ddl))
         self.pragma("writable_schema", "RESET")  # reads the schema again, as this transaction has it

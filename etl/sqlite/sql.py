@@ -160,6 +160,16 @@ def indexed_columns(table: Table) -> str:
     )
 
 
+def columns(table_name: str) -> str:
+    """The names of the table's columns."""
+    return f"SELECT info.name FROM temp.pragma_table_xinfo({literal(table_name)}, 'main') AS info"
+
+
+def select_ddl(table: Table) -> str:
+    """The table's CREATE text."""
+    return f"SELECT d.sql FROM main.sqlite_schema AS d WHERE d.type = 'table' AND d.name = {literal(table.name)}"
+
+
 def replace_ddl(table: Table, ddl: str) -> str:
     """Replaces the table's CREATE text in the file's schema; needs PRAGMA writable_schema."""
     return f"UPDATE sqlite_schema SET sql = {literal(ddl)} WHERE type = 'table' AND name = {literal(table.name)}"

@@ -69,6 +69,8 @@ class Differences:
     """Slots with rows outside every window."""
     indexes: dict[int, list[Index]] = field(default_factory=dict)
     """Slot → indexes to build again."""
+    drift: str = ""
+    """Where the source's schema has changed: what to do first. A repair is refused until then."""
     headers: set[int] = field(default_factory=set)
     """Slots whose user_version or application_id differs from the source's."""
     sequences: set[int] = field(default_factory=set)
@@ -98,6 +100,7 @@ class Differences:
         self.notes += other.notes
         self.remarks += other.remarks
         self.foreign_rows += other.foreign_rows
+        self.drift = self.drift or other.drift
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from etl.core.ranges import Coverage
 from etl.shards.comparison import Comparison
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
+from etl.shards.schema_drift import SchemaDrift
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sources.reader import Source
 from etl.sqlite import sql
@@ -33,7 +34,14 @@ class Inventory:
     """What the shards of one table have. What differs, except in rows of windows, goes into `result`."""
 
     def __init__(
-        self, source: Source, comparison: Comparison, shard_set: ConfiguredShardSet, scope: Scope, *, is_loaded: bool
+        self,
+        source: Source,
+        comparison: Comparison,
+        shard_set: ConfiguredShardSet,
+        scope: Scope,
+        *,
+        drift: SchemaDrift,
+        is_loaded: bool,
     ) -> None:
         """Reads schemas and ledgers. `is_loaded` says that the last run did not end before its time.
 
@@ -43,10 +51,11 @@ class Inventory:
         self.comparison = comparison
         self.shard_set = shard_set
         self.scope = scope
+        self.drift = drift
         self.readers = [ShardReader(shard.path, source.table) for shard in shard_set.shards]
         self.result = Result()
         self.structure = StructureCheck(
-            shard_set, self.readers, source.table, scope=scope, into=self.result, is_loaded=is_loaded
+            shard_set, self.readers, drift, scope=scope, into=self.result, is_loaded=is_loaded
         )
         wanted = scope.slots(shard_set.map)
         self._ledgers: dict[int, Ledger] = {}

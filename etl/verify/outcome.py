@@ -163,7 +163,9 @@ class Outcome:
                 f"newer than the shards: {counted(first.newer_rows, 'row')} of the source; run migrate to load"
             )
         kinds = last.differences.counts().keys()
-        if self.repaired is None and kinds - {"file"} and not self.warnings:
+        if drift := last.differences.drift:
+            lines.append(f"next: {drift}; other columns were compared")
+        elif self.repaired is None and kinds - {"file"} and not self.warnings:
             lines.append("next: python -m etl.verify --repair")
         if "file" in kinds:
             lines.append("next: move away each file named above, run migrate, and verify again")

@@ -15,7 +15,6 @@ from etl.shards import ledger_arrays
 from etl.shards.ledger_arrays import Ledger
 from etl.sqlite import sql
 from etl.sqlite.adbc import Connection
-from etl.sqlite.ddl import without_not_null
 
 NEXT_STEP = "move the file away and run migrate, which rebuilds only this shard"
 _SEQUENCE = "sqlite_sequence"
@@ -71,7 +70,7 @@ class ShardReader:
                     # faults, so it must not count these.
                     with writing():
                         connection.execute("BEGIN")
-                        connection.replace_ddl(self._table, without_not_null(self._table.ddl))
+                        connection.relax_not_null(self._table)
                         rows = connection.execute(check)
                         connection.execute("ROLLBACK")
         except EtlError as error:

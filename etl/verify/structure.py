@@ -9,10 +9,11 @@ import numpy as np
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
-from etl.core.model import RowidRange, Table, folded
-from etl.shards.contents import ShardContents
+from etl.core.model import RowidRange, folded
+from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
+from etl.shards.schema_drift import SchemaDrift
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sqlite.adbc import ShardError
 from etl.status.units import counted
@@ -32,7 +33,7 @@ class StructureCheck:
         self,
         shard_set: ConfiguredShardSet,
         readers: Sequence[ShardReader],
-        table: Table,
+        drift: SchemaDrift,
         *,
         scope: Scope,
         into: Result,
@@ -43,7 +44,8 @@ class StructureCheck:
         self._indexes = shard_set.indexes
         self._manifest_path = shard_set.manifest.directory
         self._readers = readers
-        self._table = table
+        self._table = drift.table
+        self._drift = drift
         self._scope = scope
         self._result = into
         self._differences = into.differences
@@ -52,7 +54,7 @@ class StructureCheck:
         """Whether every shard that was read is in WAL mode."""
         self.unmade: set[int] = set()
         """Slots of shards that a first load, which was interrupted, has not made yet."""
-        self._keeps_sequence = keeps_sequence(table)
+        self._keeps_sequence = keeps_sequence(drift.table)
 
     def read(self, slots: Sequence[int], keep: Callable[[int, Ledger], None]) -> tuple[list[int], Ledgers]:
         """Checks the schemas and reads the ledgers; returns the slots whose files are readable.
@@ -68,14 +70,14 @@ class StructureCheck:
                 else:
                     all_ledgers.add(schema.ledger)
                     keep(slot, schema.ledger)
-                    self._check_schema(slot, schema)
+                    self._check_schema(slot, schema, found[slot].indexes)
                     readable.append(slot)
         return readable, all_ledgers
 
-    def _found(self, slots: Sequence[int], pool: ThreadPoolExecutor) -> list[int]:
-        """The slots whose files are shards of these settings."""
+    def _found(self, slots: Sequence[int], pool: ThreadPoolExecutor) -> dict[int, ShardContents]:
+        """By slot, the files that are shards of these settings."""
         found = dict(zip(slots, pool.map(self._find, slots), strict=True))
-        shards = [slot for slot, each in found.items() if isinstance(each, ShardContents)]
+        shards = {slot: each for slot, each in found.items() if isinstance(each, ShardContents)}
         errors = {slot: each for slot, each in found.items() if isinstance(each, EtlError)}
         if not shards:
             raise Refused(str(next(iter(errors.values()), self._gone(slots[0]))))
@@ -113,10 +115,13 @@ class StructureCheck:
         except EtlError as error:
             return error
 
-    def _check_schema(self, slot: int, schema: ShardSchema) -> None:
+    def _check_schema(self, slot: int, schema: ShardSchema, indexes: ShardIndexes) -> None:
         table, path, differences = self._table, self._shards[slot].path, self._differences
-        if schema.statements.get(table.name) != table.ddl:
+        if table.name not in schema.statements or slot in self._drift.altered:
             differences.note("file", path, f"its CREATE TABLE is not the source's; {NEXT_STEP}")
+        elif text := self._drift.text(slot):
+            differences.note("schema", path, text)
+            differences.drift = self._drift.next_step
         if schema.header["encoding"] != table.encoding:
             differences.note("file", path, f"its encoding is not the source's, {table.encoding}; {NEXT_STEP}")
         for name, expected in (("user_version", table.user_version), ("application_id", table.application_id)):
@@ -126,7 +131,7 @@ class StructureCheck:
         if schema.unsequenced is not None and self._keeps_sequence:
             differences.note("schema", path, f"sqlite_sequence is below the greatest rowid, {schema.unsequenced}")
             differences.sequences.add(slot)
-        wrong = [index for index in self._indexes if schema.statements.get(index.name) != index.sql]
+        wrong = list(indexes.missing)
         journal_mode = schema.header["journal_mode"]
         self.all_serve &= journal_mode == "wal"
         if not self._is_loaded:  # a load makes indexes, then WAL, when all rows are there
@@ -138,11 +143,15 @@ class StructureCheck:
             differences.note("index", path, f"{index.name} {state}")
         if journal_mode != "wal":
             differences.note("schema", path, f"journal_mode is {journal_mode}, a finished shard has wal")
-        if wrong or journal_mode != "wal":
+        wanted = {folded(index.name) for index in self._indexes}
+        unwanted = [index for index in indexes.outdated if folded(index.name) not in wanted]
+        for index in unwanted:
+            differences.note("index", path, f"{index.name} is not in the source any more, nor in INDEX_COLUMNS")
+        if wrong or unwanted or journal_mode != "wal":
             differences.indexes[slot] = wrong
-        known = {table.name, *(index.name for index in self._indexes)}
+        known = {folded(table.name), *wanted, *(folded(index.name) for index in unwanted)}
         for kind, name in schema.names:
-            is_known = name in known or folded(name).startswith(("sqlite_", "_etl_"))
+            is_known = folded(name) in known or folded(name).startswith(("sqlite_", "_etl_"))
             if kind in {"trigger", "view"} or not is_known:
                 differences.remark(kind, path, f"{kind} {name}: no run with these settings creates it")
 

@@ -14,8 +14,9 @@ from etl.runtime import log
 from etl.runtime.lock import Turn
 from etl.runtime.rate_limit import RateLimit
 from etl.runtime.settings import Settings
-from etl.shards import shard_set, source_identity
+from etl.shards import schema_drift, shard_set, source_identity
 from etl.shards.comparison import Comparison
+from etl.shards.schema_drift import SchemaDrift
 from etl.sources import schema, source_file
 from etl.sources.reader import Source
 from etl.sources.source_file import SourceState
@@ -114,13 +115,17 @@ class Verification:
         """Compares until the end, or until a run wants the shards; why it ended before the end."""
         settings = self._settings
         shards = shard_set.configured(settings, table)
-        comparison = Comparison(settings.SOURCE_DB, table, shards.map, rowids, utf8)
+        found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
+        drift = schema_drift.of(table, found)
+        if self._permits is not None:
+            drift.check(settings.SOURCE_DB, shards.shards)
+        comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
         if self._whole is None:
             force, repair = bool(self._permits and self._permits.force), self._permits is not None
             self._warnings = source_identity.check_for_verification(
-                settings.SOURCE_DB, table, shards.shards, repair=repair, force=force
+                settings.SOURCE_DB, drift.common, shards.shards, found, repair=repair, force=force
             )
-        inventory = self._inventory = self._counted(table, comparison)
+        inventory = self._inventory = self._counted(drift, comparison)
         with comparison.open() as source:
             if self._whole is None:
                 self._bar.begin_verification(self._chunks.begin(inventory))
@@ -143,13 +148,13 @@ class Verification:
             self._finish(inventory, rowids)
         return cause
 
-    def _counted(self, table: Table, comparison: Comparison) -> Inventory:
+    def _counted(self, drift: SchemaDrift, comparison: Comparison) -> Inventory:
         """The shards as they are now."""
         settings = self._settings
         run = status_file.read(status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
         is_loaded = self._is_loaded or run is None or run.outcome not in status_file.UNFINISHED
-        source, shards = Source(settings.SOURCE_DB, table), shard_set.configured(settings, table)
-        return Inventory(source, comparison, shards, self._scope, is_loaded=is_loaded)
+        source, shards = Source(settings.SOURCE_DB, drift.common), shard_set.configured(settings, drift.table)
+        return Inventory(source, comparison, shards, self._scope, drift=drift, is_loaded=is_loaded)
 
     def _walk(self, inventory: Inventory, source: Connection) -> Cause | None:
         """Compares chunk after chunk, the oldest check first; why it ended before the last."""
@@ -191,7 +196,7 @@ class Verification:
             # Before they are deleted, so that not even a kill lets the next refresh forget them.
             self._chunks.record(inventory, chunk, equal=False, deleted=repair.deletes_to_count(chunk.found))
             windows.append(repair.run(chunk.checker) if chunk.checker else frozenset())
-        again = self._counted(inventory.source.table, inventory.comparison)
+        again = self._counted(inventory.drift, inventory.comparison)
         with again.comparison.open() as source:
             for chunk, repaired in zip(chunks, windows, strict=True):
                 chunk.checker = None
@@ -214,7 +219,7 @@ class Verification:
         repair = Repair(inventory, self._permits, run_id=self._run_id, halt=self._halt)
         repair.check(self._whole, rows=int(inventory.rows.sum()), deleted=0)
         repair.finish()
-        again = self._counted(inventory.source.table, inventory.comparison)
+        again = self._counted(inventory.drift, inventory.comparison)
         with again.comparison.open() as source:
             again.check(source, rowids, self._halt)
         self._whole_left = again.result

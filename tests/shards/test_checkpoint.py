@@ -8,7 +8,7 @@ import pytest
 from etl.core import ranges
 from etl.core.model import Index, LedgerLine, RowidRange
 from etl.shards import checkpoint
-from etl.shards.contents import ShardContents
+from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.ledger import FirstRun
 from etl.shards.shard import Shard
 
@@ -50,7 +50,9 @@ class ShardWithLedger:
     def find(self, _: Sequence[Index]) -> ShardContents | None:
         first = min((line.run_id for line in self._lines), default=None)
         coverage = ranges.union(line.window for line in self._lines)
-        return ShardContents(coverage, len(self._lines), (), self._serves, FirstRun(first)) if first else None
+        if first is None:
+            return None
+        return ShardContents(coverage, len(self._lines), ShardIndexes(), self._serves, FirstRun(first))
 
     def windows_outside(self, coverage: ranges.Coverage) -> list[LedgerLine]:
         return [line for line in self._lines if not ranges.covers(coverage, line.window)]

@@ -18,7 +18,7 @@ from etl.migrate.plan.profile import ColumnProfile, KeyProfile
 from etl.migrate.plan.sample import Count, Sample
 from etl.runtime import files
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, read_only, shard_set, source_identity
+from etl.shards import checkpoint, read_only, schema_drift, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.cursor import column_of
 from etl.shards.ddl_check import rehearse
@@ -82,7 +82,7 @@ class Plan:
         return cast("list[R]", results)  # None is also what `Shard.find` returns if there is no file
 
 
-def make(settings: Settings) -> Plan:
+def make(settings: Settings, *, evolve: bool = False) -> Plan:
     """The plan for these settings, with every reason for a refusal, not only the first."""
     plan = Plan(settings.TABLE_NAME, str(settings.SOURCE_DB), str(settings.SHARD_DIR))
     with plan.refusing():
@@ -102,6 +102,8 @@ def make(settings: Settings) -> Plan:
             plan.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
+        with plan.refusing():
+            draft.compare_schema(evolve=evolve)
         for part in (draft.compare_source, draft.add_cursor, draft.add_disk, draft.add_rows):
             with plan.refusing():
                 part()
@@ -126,17 +128,26 @@ class _Draft:
         for shard in self._shards:
             shard.known = known
         self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, plan.one_by_one)
+        self._drift = schema_drift.of(table, self._found.found)
         if any(shard.is_half_written for shard in self._shards):
             plan.warnings.append(
                 "a run is at work here, or was killed in the middle of a transaction: what is done is taken from the "
                 "manifest, and may be more"
             )
 
+    def compare_schema(self, *, evolve: bool) -> None:
+        """Refuses what a run refuses of a changed schema, and names the columns that it would add."""
+        self._drift.check(self._settings.SOURCE_DB, self._shards, evolve=evolve)
+        if self._drift.new:
+            self._plan.warnings.append(f"columns to be added to the shards: {', '.join(self._drift.new)}")
+
     def compare_source(self) -> None:
         """Warns if the source seems to be another one than before."""
         settings = self._settings
+        if self._drift.altered:
+            return
         warning = source_identity.check(
-            settings.SOURCE_DB, self._table, self._shards, self._found, self._plan.one_by_one, force=False
+            settings.SOURCE_DB, self._drift.common, self._shards, self._found, self._plan.one_by_one, force=False
         )
         self._plan.warnings += [warning] if warning else []
 
