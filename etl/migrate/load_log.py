@@ -1,4 +1,4 @@
-"""What the log says before a load: the event `plan`, and what the operator should know."""
+"""What the log says before a load (the event `plan`, and what the operator should know), and of each shard after it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from etl.runtime import log
 from etl.runtime.settings import Settings
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.ddl_check import IndexedColumns
+from etl.shards.shard_set import ConfiguredShardSet
+from etl.status.progress import Progress
 
 
 def begin(
@@ -43,3 +45,10 @@ def begin(
 def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
     """The share of the source's present rowids that every shard has."""
     return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span
+
+
+def totals(progress: Progress, shards: ConfiguredShardSet, rows: Sequence[int]) -> None:
+    """Logs the rows, by slot, and the bytes of each shard."""
+    progress.shard_rows = dict(zip(shards.map.shards, rows, strict=True))
+    for number, shard, count in zip(shards.map.shards, shards.shards, rows, strict=True):
+        log.event("shard", shard=number, rows=count, bytes=shard.path.stat().st_size)

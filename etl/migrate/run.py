@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
+from etl.core import ranges
 from etl.core.errors import EtlError
-from etl.core.model import Column, RowidRange, Table
-from etl.engines.local import load
+from etl.core.model import RowidRange, Table
 from etl.migrate import disk_estimate, load_log, preflight
-from etl.migrate.commit_tracker import CommitTracker
 from etl.migrate.evolution import evolve
+from etl.migrate.load import Load
 from etl.migrate.outcome import Outcome
-from etl.runtime import limits, log
+from etl.runtime import log
 from etl.runtime.settings import Settings
 from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, schema_drift, shard_set, source_identity
 from etl.shards.checkpoint import Checkpoint, R, T
@@ -28,12 +28,9 @@ from etl.shards.replace import Replacement
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.shards.unique import StaleRows
 from etl.sources import schema
-from etl.sources.chunker import Chunker
-from etl.sources.reader import Source
 from etl.sqlite.utf16 import utf8_converter
 from etl.status import verifications
-from etl.status.progress import INDEX, Progress
-from etl.status.progress_bar import ProgressBar
+from etl.status.progress import Progress
 
 _TICK_S = 0.5
 
@@ -58,7 +55,7 @@ class Migration:
         self._progress = progress
         self._warn = warn
         self._force = force
-        self._updated = 0
+        self._cursor: Cursor | None = None
         self._evolve = evolve
         self._evolved: tuple[str, ...] = ()
         """New columns that this run has brought to the shards."""
@@ -71,7 +68,6 @@ class Migration:
         attempts = 1
         while (outcome := self._attempt()) is None:
             attempts += 1
-        outcome = replace(outcome, updated=self._updated)
         return outcome if attempts == 1 else replace(outcome, seconds=time.perf_counter() - start)
 
     def _attempt(self) -> Outcome | None:
@@ -95,7 +91,11 @@ class Migration:
             self._warn(warning)
         if not found.is_complete or drift.new:
             self._check(table, rowids, shards, found, indexed)
+        if column and not self._cursor:
+            self._cursor = Cursor(settings, table, column, shards, rowids, run_id=self._run_id)
         # From here on it writes.
+        if self._cursor and not self._cursor.has_begun:
+            self._cursor.begin(ranges.union([*found.done, *found.backlog.lost]))
         self._drop_outdated(shards, found)
         if drift.new:
             ended = evolve(
@@ -107,20 +107,19 @@ class Migration:
         while found.backlog.partial:
             self._discard_partial(shards, found)
             found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
-        if column and not self._follow_updates(table, column, rowids, shards, found):
-            return Outcome(is_complete=False)
-        if self._updated:
-            found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
         reconciliation.follow_ledgers(shards.manifest, shards.map, shards.shards, found, self._each)
         if compaction.is_due(found, shards.manifest.height):
             compaction.compact(shards.shards, shards.manifest, self._each)
         unproved = self._unproved(found)
         if found.is_complete:
-            self._log_totals(shards, found.rows)
-            return Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
+            load_log.totals(self._progress, shards, found.rows)
+            nothing = Outcome(nothing_new=True, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
+            return self._follow_updates(nothing, rowids, shards)
         load_log.begin(settings, table, rowids, found, indexed=indexed, indexes=shards.indexes)
         try:
-            rows, seconds, is_complete = self._load_and_finish(table, shards, found)
+            rows, seconds, is_complete = Load(
+                settings, table, shards, found, run_id=self._run_id, stop=self._stop, progress=self._progress
+            ).run(self._each)
         except StaleRows as stale:
             if np.isin(stale.rowids, self._replaced).all():
                 raise EtlError(
@@ -132,7 +131,9 @@ class Migration:
             self._replace(table, rowids, shards, stale.rowids)
             return None
         done = Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
-        return done if is_complete else Outcome(rows, seconds, is_complete=False, evolved=self._evolved)
+        if not is_complete:
+            return Outcome(rows, seconds, is_complete=False, evolved=self._evolved)
+        return self._follow_updates(done, rowids, shards)
 
     def _check(
         self,
@@ -185,89 +186,15 @@ class Migration:
             replacement.replace(stale, replacement.holders(stale))
         log.event("replaced", rows=len(stale), reason="new rows have their UNIQUE values")
 
-    def _follow_updates(
-        self, table: Table, column: Column, rowids: RowidRange | None, shards: ConfiguredShardSet, found: Checkpoint
-    ) -> bool:
-        """Replaces old rows that were updated, before new ones are read; False if it was stopped."""
-        with utf8_converter(table.encoding) as utf8:
-            cursor = Cursor(self._settings, table, column, shards, rowids=rowids, utf8=utf8, run_id=self._run_id)
-            is_done = cursor.follow(found.done, is_whole=not found.backlog.lost, stop=self._stop)
-            self._updated += cursor.replaced
-        return is_done
-
-    def _load_and_finish(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint) -> tuple[int, float, bool]:
-        """Loads and finishes; returns rows, seconds, and whether nothing is left to do."""
-        start = time.perf_counter()
-        with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
-            self._load(table, shards, found, bar)
-            shards.manifest.compact()
-            if found.backlog.lost and not self._stop.is_set():
-                compaction.compact(shards.shards, shards.manifest, self._each)
-            rows, loaded = self._progress.rows, time.perf_counter()
-            self._progress.seconds["load"] = loaded - start
-            if self._stop.is_set():
-                return rows, loaded - start, False
-            finished_rows = self._finish(shards, bar)
-        finished = time.perf_counter()
-        self._progress.seconds["index"] = finished - loaded
-        done = [count for count in finished_rows if count is not None]
-        if len(done) < len(finished_rows):
-            return rows, finished - start, False
-        log.event("finished", indexes=len(shards.indexes), seconds=round(finished - loaded, 2))
-        self._log_totals(shards, done)
-        return rows, finished - start, True
-
-    def _load(self, table: Table, shards: ConfiguredShardSet, found: Checkpoint, bar: ProgressBar) -> None:
-        settings, backlog, progress = self._settings, found.backlog, self._progress
-        keeps_indexes = found.is_finished and found.growth <= limits.REINDEX_GROWTH
-        progress.begin_load(
-            now_s=time.monotonic(),
-            rowids_todo=backlog.span,
-            expected_rows=settings.TOTAL_ROWS,
-            indexes=0 if keeps_indexes else len(shards.indexes),
-            shard_rows=dict(zip(shards.map.shards, found.rows, strict=True)),
-        )
-        if backlog.is_nothing:
-            return
-        if not keeps_indexes and found.is_finished and not self._stop.is_set():
-            dropped = [index for index in shards.indexes if not index.is_unique]  # those find stale rows
-            log.event("reindex", growth=f"{found.growth:.0%}", dropped=len(dropped))
-            self._each(lambda shard: shard.drop(dropped), shards.shards)
-        start = time.perf_counter()
-        source = Source(settings.SOURCE_DB, table)
-        load(
-            source,
-            Chunker(
-                source, backlog, batch_rows=settings.BATCH_SIZE, readers=settings.READERS, slots=len(shards.shards)
-            ),
-            shards.shards,
-            shards.map,
-            CommitTracker(
-                shards.map, shards.manifest, progress, run_id=self._run_id, before=found.rows_before, tick=bar.tick
-            ),
-            run_id=self._run_id,
-            writers=settings.WRITERS,
-            indexed=keeps_indexes,
-            max_rate=settings.MAX_RATE,
-            stop=self._stop,
-        )
-        seconds = round(time.perf_counter() - start, 2)
-        log.event("loaded", rows=progress.rows, windows=progress.windows, seconds=seconds)
-
-    def _finish(self, shards: ConfiguredShardSet, bar: ProgressBar) -> list[int | None]:
-        """Finishes every shard; returns their rows, as `Shard.finish` does."""
-        self._progress.phase = INDEX
-        with ThreadPoolExecutor(self._settings.WRITERS, thread_name_prefix="etl") as pool:
-            futures = [pool.submit(shard.finish, shards.indexes, self._stop) for shard in shards.shards]
-            while wait(futures, timeout=_TICK_S).not_done:
-                self._progress.indexed = sum(future.done() for future in futures)
-                bar.tick()
-            return [future.result() for future in futures]
-
-    def _log_totals(self, shards: ConfiguredShardSet, rows: Sequence[int]) -> None:
-        self._progress.shard_rows = dict(zip(shards.map.shards, rows, strict=True))
-        for number, shard, count in zip(shards.map.shards, shards.shards, rows, strict=True):
-            log.event("shard", shard=number, rows=count, bytes=shard.path.stat().st_size)
+    def _follow_updates(self, done: Outcome, rowids: RowidRange | None, shards: ConfiguredShardSet) -> Outcome:
+        """Replaces old rows that were updated: new rows do not wait for them."""
+        if self._cursor is None:
+            return done
+        is_complete = self._cursor.follow(self._stop)
+        if self._cursor.replaced:
+            found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
+            reconciliation.follow_ledgers(shards.manifest, shards.map, shards.shards, found, self._each)
+        return replace(done, updated=self._cursor.replaced, is_complete=is_complete)
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
         """The results of the work on each shard, WRITERS at a time; raises the first error."""

@@ -1,10 +1,10 @@
 """The cursor column: rows that were updated since the last run began are replaced.
 
-Each update of a row raises its cell in this column. So a run takes the greatest cell first, replaces the rows at or
-above the greatest one of the last run, and then keeps the new one, in `SHARD_DIR/<TABLE_NAME>_cursor.json`. After a
-kill some rows are compared again, and none is left out. The shards cannot say it themselves: a killed run may have
-loaded new rows, but not replaced the old ones. The file holds a cell of the source, so it is kept beside the shards,
-for its owner only; the cell is in no message and no log.
+Each update of a row raises its cell in this column. So a run takes the greatest cell first, loads new rows, and
+replaces the old rows at or above the greatest cell of the last run. Then it keeps the new one, in
+`SHARD_DIR/<TABLE_NAME>_cursor.json`. After a kill some rows are compared again, and none is left out. The shards cannot
+say it themselves: a killed run may have loaded new rows, but not replaced the old ones. The file holds a cell of the
+source, so it is kept beside the shards, for its owner only; the cell is in no message and no log.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from etl.shards.ledger_arrays import Numbers
 from etl.shards.replace import Replacement
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sqlite.adbc import Connection
+from etl.sqlite.utf16 import utf8_converter
 
 _BATCH_ROWS = 50_000
 _READ: dict[str, Callable[[Any], Any]] = {
@@ -70,57 +71,76 @@ class Cursor:
         table: Table,
         column: Column,
         shard_set: ConfiguredShardSet,
-        *,
         rowids: RowidRange | None,
-        utf8: ToUtf8 | None,
+        *,
         run_id: str,
     ) -> None:
-        """Takes `rowids` and `utf8` as `Comparison` does."""
+        """`rowids` are those of the source."""
         self._path = files.CURSOR.path(settings.SHARD_DIR, settings.TABLE_NAME)
+        self._source = settings.SOURCE_DB
         self._table = table
         self._column = column.name
-        self._comparison = Comparison(settings.SOURCE_DB, table, shard_set.map, rowids, utf8)
+        self._shard_set = shard_set
         self._shards = shard_set.shards
-        self._replacement = Replacement(settings.SOURCE_DB, shard_set.shards, self._comparison, run_id=run_id)
+        self._rowids = rowids
+        self._run_id = run_id
         self._limit = RateLimit(settings.MAX_RATE)
+        self._done: Coverage = ()
+        self._before: Cell | None = None
+        self._greatest: Cell | None = None
         self.replaced = 0
         """Rows that differed and were replaced."""
 
-    def follow(self, done: Coverage, *, is_whole: bool, stop: threading.Event) -> bool:
-        """Replaces the updated rows in these windows that differ; False if it was stopped before the end.
+    @property
+    def has_begun(self) -> bool:
+        return self._greatest is not None
 
-        At the end the greatest cell is kept, if all windows were compared (`is_whole`): those that a lost shard lacks
-        are loaded later, so the next run has to compare the same rows again. Raises EtlError.
+    def begin(self, done: Coverage) -> None:
+        """Takes the greatest cell, before the run reads any row. `done` are the windows that the shards have.
+
+        Without any, each row will be read later, so the cell is kept at once: this load may take several runs.
         """
-        before = self._read() if done else None
-        with self._comparison.open() as source:
-            greatest = self._note_updated(source, before, is_empty=not done)
-            for piece in done:
-                for rowids in self._batches(source, piece):
-                    self._limit.wait(len(rowids), lambda: not stop.is_set())
-                    if stop.is_set():
-                        return False
-                    self.replaced += self._replace(rowids)
+        self._done = done
+        self._before = self._read() if done else None
+        comparison = self._comparison(None)
+        with comparison.open() as source, comparison.reading_source():
+            found = source.fetch(sql.greatest_cursor(self._table, self._column))
+        self._greatest = found.column(0)[0].as_py(), found.column(1)[0].as_py()
+        if not done:
+            self._write(self._greatest)
+
+    def follow(self, stop: threading.Event) -> bool:
+        """Replaces the updated rows that differ; False if it was stopped before the end. Raises EtlError."""
+        if not self._done or self._greatest is None:
+            return True
+        with utf8_converter(self._table.encoding) as utf8:
+            comparison = self._comparison(utf8)
+            with comparison.open() as source:
+                self._note_updated(comparison, source)
+                for piece in self._done:
+                    for rowids in self._batches(source, piece):
+                        self._limit.wait(len(rowids), lambda: not stop.is_set())
+                        if stop.is_set():
+                            return False
+                        self.replaced += self._replace(comparison, rowids)
         if self.replaced:
             log.event("replaced", rows=self.replaced, reason="they were updated since the last run")
-        if is_whole and greatest != before:
-            self._write(greatest)
+        if self._greatest != self._before:
+            self._write(self._greatest)
         return True
 
-    def _note_updated(self, source: Connection, before: Cell | None, *, is_empty: bool) -> Cell:
-        """Notes the rows at or above `before`, or all; returns the greatest cell of the same moment."""
+    def _comparison(self, utf8: ToUtf8 | None) -> Comparison:
+        return Comparison(self._source, self._table, self._shard_set.map, self._rowids, utf8)
+
+    def _note_updated(self, comparison: Comparison, source: Connection) -> None:
+        """Notes the rows at or above the greatest cell of the last run, or all where that is not known."""
         source.execute(sql.CREATE_CURSOR)
         source.execute(sql.CREATE_UPDATED)
-        storage_class, value = before or ("null", None)
+        storage_class, value = self._before or ("null", None)
         if value is not None:
             source.executemany(sql.set_cursor(is_text=storage_class == "text"), pa.table({"value": [value]}))
-        with self._comparison.reading_source():
-            source.execute("BEGIN")
-            found = source.fetch(sql.greatest_cursor(self._table, self._column))
-            if not is_empty:
-                source.execute(sql.note_updated(self._table, self._column, is_open=value is None))
-            source.execute("COMMIT")
-        return found.column(0)[0].as_py(), found.column(1)[0].as_py()
+        with comparison.reading_source():
+            source.execute(sql.note_updated(self._table, self._column, is_open=value is None))
 
     def _batches(self, source: Connection, piece: RowidRange) -> Iterator[Numbers]:
         first: int | None = piece.first_rowid
@@ -132,12 +152,12 @@ class Cursor:
             is_last = len(rowids) < _BATCH_ROWS or int(rowids[-1]) == piece.last_rowid
             first = None if is_last else int(rowids[-1]) + 1
 
-    def _replace(self, rowids: Numbers) -> int:
+    def _replace(self, comparison: Comparison, rowids: Numbers) -> int:
         """Replaces those of these rows that are not in their own shard, and only there, with the same cells."""
-        with self._comparison.open() as source:
-            rows = self._comparison.chosen_rows(source, rowids)
+        with comparison.open() as source:
+            rows = comparison.chosen_rows(source, rowids)
         held, right, wrong = {}, [_NONE], [_NONE]
-        for slot, found, states in self._states(rowids):
+        for slot, found, states in self._states(comparison, rowids):
             is_home = np.isin(found, rows.rowids[rows.slots == slot])
             is_right = is_home & (states == SAME)
             foreign = self._foreign(slot, found[~is_home & (states == CHANGED)])
@@ -147,17 +167,18 @@ class Cursor:
         lacking = np.setdiff1d(rows.rowids, np.concatenate(right))
         differing = np.intersect1d(rows.rowids, np.union1d(lacking, np.concatenate(wrong)))
         if len(differing):
-            self._replacement.replace(differing, {slot: np.intersect1d(of, differing) for slot, of in held.items()})
+            replacement = Replacement(self._source, self._shards, comparison, run_id=self._run_id)
+            replacement.replace(differing, {slot: np.intersect1d(of, differing) for slot, of in held.items()})
         return len(differing)
 
-    def _states(self, rowids: Numbers) -> Iterator[tuple[int, Numbers, Numbers]]:
+    def _states(self, comparison: Comparison, rowids: Numbers) -> Iterator[tuple[int, Numbers, Numbers]]:
         """Of each shard its slot, which of these rowids it has, and their states."""
         for start in range(0, len(self._shards), SHARDS_AT_ONCE):
-            with self._comparison.open() as source:
+            with comparison.open() as source:
                 fill(source, rowids)
                 for number, shard in enumerate(self._shards[start : start + SHARDS_AT_ONCE]):
-                    self._comparison.attach(source, shard.path, number)
-                    yield start + number, *self._comparison.chosen_states(source, shard.path, number, rowids)
+                    comparison.attach(source, shard.path, number)
+                    yield start + number, *comparison.chosen_states(source, shard.path, number, rowids)
 
     def _foreign(self, slot: int, rowids: Numbers) -> Numbers:
         """Those of a shard's rows that no run wrote: they stay."""

@@ -132,13 +132,16 @@ def test_the_cell_is_in_one_file_only(workplace: Workplace) -> None:
     assert not any(form in said.out + said.err for form in forms)
 
 
-def test_rows_in_batches_and_a_stop_between_them(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_batches_and_a_stop_between_them_after_new_rows(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("etl.shards.cursor._BATCH_ROWS", 90)
     environ = migrated(workplace)
     before = kept(workplace).read_bytes()
-    workplace.script("UPDATE clients SET note = 'all', at = at + 1000")
+    workplace.script("UPDATE clients SET note = 'all', at = at + 1000", "INSERT INTO clients (k) VALUES ('new')")
     assert run(environ | {"MAX_RATE": "50"}, stop_after_s=0.5, force=True) == 0
     assert kept(workplace).read_bytes() == before
+    left = differences(environ)
+    assert left
+    assert not any(f"row {ROWS + 1}" in each for each in left)
     assert run(environ, force=True) == 0
     assert differences(environ) == []
 
