@@ -236,6 +236,8 @@ def main(
         raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
     if (plan or with_demo) and (stop_after is not None or max_rate is not None):
         raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
+    if evolve and with_demo:
+        raise typer.BadParameter("--evolve needs a run or --plan, not --demo")
     if refresh and (plan or with_demo):
         raise typer.BadParameter("--refresh needs a run, not --plan or --demo")
     if (allow_deletes is not None or delete_foreign or budget is not None) and not refresh:

@@ -82,6 +82,8 @@ def parsed(ddl: str) -> TableText:
 
 def same_index(sql: str, other: str, names: Collection[str]) -> bool:
     """Whether two CREATE INDEX texts mean the same; `names` are those of the columns, of the table and of the index."""
+    if sql == other:
+        return True
     known = set(map(folded, names))
     tokens, others = (_canonical(_PIECE.findall(text), known, depth=_EXPRESSION) for text in (sql, other))
     return tokens == others

@@ -2,6 +2,8 @@
 
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tests.damage import Environ, spoil
 from tests.faults import EVOLUTION, struck
 from tests.migrate.test_plan import plan_of
 from tests.verifier import Verifier
-from tests.workplace import Workplace, differences, error_line, log_events, migrate, shard_files, snapshot
+from tests.workplace import Workplace, await_line, differences, error_line, log_events, migrate, shard_files, snapshot
 
 ROWS = 500
 NEW_COLUMN = (
@@ -74,6 +76,25 @@ def test_a_new_column_is_refused_in_one_line_then_added_with_its_values(
     assert run(small, evolve=True) == 0
     assert "nothing new" in capsys.readouterr().out
     assert log_events(workplace, "evolved") == [log_events(workplace, "evolved")[0]]
+
+
+READER = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("SELECT * FROM clients").fetchone()
+print("ready", flush=True)
+sys.stdin.readline()
+print(len(database.execute("SELECT * FROM clients").fetchone()))
+"""
+
+
+def test_a_reader_that_has_a_shard_open_sees_the_column(workplace: Workplace, small: dict[str, str]) -> None:
+    command = [sys.executable, "-c", READER, str(shard_files(small)[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        await_line(reader, "ready")
+        workplace.script(*NEW_COLUMN)
+        assert run(small, evolve=True) == 0
+        assert reader.communicate("\n", timeout=60)[0].split() == ["5"]
 
 
 def test_only_rows_with_other_values_than_the_default_are_written(workplace: Workplace, small: dict[str, str]) -> None:
