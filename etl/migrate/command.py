@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,6 @@ from etl.status import summary
 from etl.status.heartbeat import Heartbeat
 from etl.status.progress import Progress
 from etl.status.status_file import RunStatus
-from etl.status.units import counted
 from etl.verify import outcome as verify
 
 _ENV_FILE = Path(".env")
@@ -70,11 +69,12 @@ def run(
             settings, interrupt, force=force, evolve=evolve, refresh=refresh, speaks=speaks
         )
         summary.show(status)
-        report.exit_code, report.message = _show_outcome(outcome, interrupt, speaks=speaks)
+        report.message = _show_outcome(outcome, interrupt, speaks=speaks)
         if refreshed and (speaks or refreshed.exit_code or refreshed.warnings or refreshed.is_stopped):
             print_result("\n".join(refreshed.lines(stopped_by=interrupt.name)))
         report.exit_code = status.exit_code or 0
-        report.rows, report.seconds, report.complete = outcome.rows, outcome.seconds, outcome.is_complete
+        report.rows, report.seconds = outcome.rows, outcome.seconds
+        report.complete = outcome.is_complete and not (refreshed and refreshed.is_stopped)
     return report.exit_code
 
 
@@ -108,7 +108,8 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         outcome, status, _ = _migrate(settings, interrupt)
         with tolerate_closed(sys.stdout):
             Console().print(demo.table_of(status))
-        return _show_outcome(outcome, interrupt)[0]
+        _show_outcome(outcome, interrupt)
+        return status.exit_code or 0
 
 
 def _migrate(
@@ -147,40 +148,24 @@ def _migrate(
         refreshed = None
         if refresh and outcome.is_complete:
             refreshed = refresh.run(settings, run_id=current.run_id, stop=interrupt.stop, force=force)
-            outcome = replace(outcome, is_complete=not refreshed.is_stopped)
-        current.exit_code = _exit_code(outcome, interrupt) or (refreshed.exit_code if refreshed else 0)
+        is_stopped = not outcome.is_complete or (refreshed is not None and refreshed.is_stopped)
+        # A signal that came when nothing was left to do has stopped nothing.
+        current.exit_code = (interrupt.exit_code if is_stopped else 0) or (refreshed.exit_code if refreshed else 0)
         current.totals = {"rows": outcome.rows, "updated": outcome.updated}
         done = "nothing new" if outcome.nothing_new else "done"
-        return outcome, heartbeat.end(done if outcome.is_complete else "stopped", current.exit_code), refreshed
+        return outcome, heartbeat.end("stopped" if is_stopped else done, current.exit_code), refreshed
 
 
-def _exit_code(outcome: Outcome, interrupt: Interrupt) -> int:
-    """A signal that came when nothing was left to do has stopped nothing."""
-    return 0 if outcome.is_complete else interrupt.exit_code
-
-
-def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True) -> tuple[int, str]:
-    """Prints the last lines of a run, of a complete one only if it `speaks`; its exit code and the first line."""
-    rate = outcome.rows / max(outcome.seconds, 1e-9)
-    done = f"{counted(outcome.rows, 'row')} in {outcome.seconds:.1f} s ({rate:,.0f} rows/s)"
-    if outcome.nothing_new and outcome.last_rowid is None:
-        text = "nothing new: the source has no rows"
-    elif outcome.nothing_new:
-        text = f"nothing new: the source has no rowid above {outcome.last_rowid:,}"
-    elif outcome.is_complete:
-        text = f"done: {done}"
-    else:
-        left = "" if interrupt.exit_code else "the load is not complete; "
-        text = f"stopped by {interrupt.name}: {done}; {left}run again to resume"
-    if outcome.updated:
-        text += f"; {counted(outcome.updated, 'row')} updated"
+def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True) -> str:
+    """Prints the last lines of a run, of a complete one only if it `speaks`; returns the most important."""
+    text = outcome.text(interrupt)
     if speaks or not outcome.is_complete:
         if outcome.evolved:
             print_result(f"columns added to every shard: {', '.join(outcome.evolved)}")
         print_result(text)
-    for shard in outcome.unproved:
-        print_result(f"shard {shard} was loaded later than the others; run python -m etl.verify to check that they fit")
-    return _exit_code(outcome, interrupt), text
+    for note in outcome.notes:
+        print_result(note)
+    return text
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etl.runtime import log
+import numpy as np
+import pyarrow as pa
+
+from etl.core.errors import EtlError
+from etl.runtime import limits, log
+from etl.shards import ledger, ledger_arrays
 from etl.shards.checkpoint import Checkpoint, Each
 from etl.shards.ledger_arrays import Ledger
 from etl.shards.manifest import Manifest
@@ -35,7 +40,7 @@ def compact(shards: Sequence[Shard], manifest: Manifest, each: Each) -> None:
     windows = _common(shards)
     if len(windows.first) > MOST_LINES:
         windows = windows.joined(most=JOINED_LINES, newest=NEWEST_LINES)
-    fewer = each(lambda shard: shard.join(windows), shards)
+    fewer = each(lambda shard: _join(shard, windows), shards)
     manifest.join(windows)
     log.event("joined", windows=len(windows.first), fewer=max(fewer))
 
@@ -46,3 +51,33 @@ def _common(shards: Sequence[Shard]) -> Ledger:
     for shard in shards[1:]:
         windows = windows.common(shard.ledger())
     return windows
+
+
+def _join(shard: Shard, windows: Ledger) -> int:
+    """Joins the lines of a shard's ledger to these windows, in one transaction; how many lines are fewer.
+
+    Raises EtlError where the ledger would then not have the same rowids and rows.
+    """
+    with shard.connect(cache_kib=limits.cache_kib(1)) as connection:
+        lines = ledger_arrays.read(connection)
+        at = ledger_arrays.window_of(windows.first, windows.last, lines.first)
+        count = np.bincount(at[at >= 0], minlength=len(windows.first))
+        several = (count > 1) & (lines.rows_between(windows.first, windows.last) >= 0)
+        if not several.any():
+            return 0
+        joined = lines.first[several[at] & (at >= 0)]
+        starts = windows.first[several]
+        before = ledger.coverage(connection)
+        shard.begin(connection)
+        groups = pa.record_batch([starts, count[several]], names=["first_rowid", "lines"])
+        connection.executemany(ledger.EXTEND_LINE, groups)
+        others = pa.record_batch([np.setdiff1d(joined, starts)], names=["first_rowid"])
+        connection.executemany(ledger.DELETE_LINE, others)
+        if ledger.coverage(connection) != before:
+            raise EtlError(
+                f"{shard.path}: expected the same rowids and rows in joined lines of the ledger, found others; they "
+                "were not joined; run python -m etl.verify"
+            )
+        left = ledger.count(connection)
+        connection.execute("COMMIT")
+        return len(lines.first) - left

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from etl.core import ranges
@@ -135,35 +134,6 @@ class Shard:
             for statement in ledger.deletions(self.table, ranges.union(windows)):
                 connection.execute(statement)
             connection.execute("COMMIT")
-
-    def join(self, windows: Ledger) -> int:
-        """Joins the ledger's lines to these windows, in one transaction; how many lines are fewer.
-
-        Raises EtlError where the ledger would then not have the same rowids and rows.
-        """
-        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
-            lines = ledger_arrays.read(connection)
-            at = ledger_arrays.window_of(windows.first, windows.last, lines.first)
-            count = np.bincount(at[at >= 0], minlength=len(windows.first))
-            several = (count > 1) & (lines.rows_between(windows.first, windows.last) >= 0)
-            if not several.any():
-                return 0
-            joined = lines.first[several[at] & (at >= 0)]
-            starts = windows.first[several]
-            before = ledger.coverage(connection)
-            self.begin(connection)
-            groups = pa.record_batch([starts, count[several]], names=["first_rowid", "lines"])
-            connection.executemany(ledger.EXTEND_LINE, groups)
-            others = pa.record_batch([np.setdiff1d(joined, starts)], names=["first_rowid"])
-            connection.executemany(ledger.DELETE_LINE, others)
-            if ledger.coverage(connection) != before:
-                raise EtlError(
-                    f"{self.path}: expected the same rowids and rows in joined lines of the ledger, found others; they "
-                    "were not joined; run python -m etl.verify"
-                )
-            left = ledger.count(connection)
-            connection.execute("COMMIT")
-            return len(lines.first) - left
 
     def ledger(self) -> Ledger:
         """The whole ledger."""

@@ -132,7 +132,9 @@ def test_the_cell_is_in_one_file_only(workplace: Workplace) -> None:
     assert not any(form in said.out + said.err for form in forms)
 
 
-def test_rows_in_batches_and_a_stop_between_them_after_new_rows(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_batches_after_new_ones_and_a_stop_between(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("etl.shards.cursor._BATCH_ROWS", 90)
     environ = migrated(workplace)
     before = kept(workplace).read_bytes()
