@@ -1,4 +1,4 @@
-"""New columns of the source: added to every shard, then old rows get their values.
+"""The shards' schema follows the source's: outdated indexes go, and new columns come, with the values of old rows.
 
 A shard records a new column with the column itself, and forgets it when its old rows have the values. So after a kill
 at any instant the next run knows what is left.
@@ -7,6 +7,7 @@ at any instant the next run knows what is left.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,20 @@ from etl.shards.comparison import CHANGED, Comparison
 from etl.shards.ledger_arrays import Numbers
 from etl.shards.replace import Replacement
 from etl.shards.schema_drift import SchemaDrift
+from etl.shards.shard import Shard
 from etl.shards.shard_set import ConfiguredShardSet
 from etl.sqlite.utf16 import utf8_converter
 
 _ROWS_AT_ONCE = 100_000
+
+
+def drop_outdated(shards: Sequence[Shard], found: Checkpoint, each: Each) -> None:
+    """Drops indexes that the source no longer has, or has otherwise: an old UNIQUE one would keep new rows out."""
+    pairs = [(shard, state.indexes.outdated) for shard, state in zip(shards, found.found, strict=True) if state]
+    pairs = [(shard, outdated) for shard, outdated in pairs if outdated]
+    if pairs:
+        log.event("indexes", dropped=sorted({index.name for _, outdated in pairs for index in outdated}))
+        each(lambda pair: pair[0].drop(pair[1]), pairs)
 
 
 def evolve(

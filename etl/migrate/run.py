@@ -14,7 +14,7 @@ from etl.core import ranges
 from etl.core.errors import EtlError
 from etl.core.model import RowidRange, Table
 from etl.migrate import disk_estimate, load_log, preflight
-from etl.migrate.evolution import evolve
+from etl.migrate.evolution import drop_outdated, evolve
 from etl.migrate.load import Load
 from etl.migrate.outcome import Outcome
 from etl.runtime import log
@@ -96,7 +96,7 @@ class Migration:
         # From here on it writes.
         if self._cursor and not self._cursor.has_begun:
             self._cursor.begin(ranges.union([*found.done, *found.backlog.lost]))
-        self._drop_outdated(shards, found)
+        drop_outdated(shards.shards, found, self._each)
         if drift.new:
             ended = evolve(
                 settings.SOURCE_DB, shards, found, drift, rowids, run_id=self._run_id, stop=self._stop, each=self._each
@@ -152,16 +152,6 @@ class Migration:
             needed=disk_estimate.estimate(settings.SOURCE_DB, table, rowids, found, indexed, writers=settings.WRITERS),
             force=self._force,
         )
-
-    def _drop_outdated(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
-        """Drops indexes that the source no longer has, or has otherwise: an old UNIQUE one would keep new rows out."""
-        outdated = [
-            (shard, each.indexes.outdated) for shard, each in zip(shards.shards, found.found, strict=True) if each
-        ]
-        pairs = [pair for pair in outdated if pair[1]]
-        if pairs:
-            log.event("indexes", dropped=sorted({index.name for _, indexes in pairs for index in indexes}))
-            self._each(lambda pair: pair[0].drop(pair[1]), pairs)
 
     def _discard_partial(self, shards: ConfiguredShardSet, found: Checkpoint) -> None:
         """Deletes the rows of windows that only some shards have, left by a killed run; they are loaded again."""

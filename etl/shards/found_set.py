@@ -74,7 +74,7 @@ class ShardSet:
             with stdlib.shard(path) as database:
                 found = ledger.identity(database, path)
                 serves = ledger.serves(database)
-                columns.append(frozenset(name for (name,) in database.execute(sql.columns(self.table))))
+                columns.append(frozenset(name for _, name, *_ in database.execute(sql.columns(self.table))))
             # A file may have moved between two runs; a run that adds columns takes one shard after the other.
             if found != replace(self.identity, shard=shard, source=found.source, ddl_sha256=found.ddl_sha256):
                 raise Refused(

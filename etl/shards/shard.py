@@ -57,12 +57,10 @@ class Shard:
     def _check_identity(self, found: Identity) -> None:
         # A file may move; its rows tell whether it is the same (`source_identity`). CREATE texts: `schema_drift`.
         now = replace(self._identity, source=found.source, ddl_sha256=found.ddl_sha256)
-        if folded(found.shard_key) == folded(now.shard_key):
-            now = replace(now, shard_key=found.shard_key)
         differing = [
             f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(now, field.name)!r} now"
             for field in fields(Identity)
-            if getattr(found, field.name) != getattr(now, field.name)
+            if folded(str(getattr(found, field.name))) != folded(str(getattr(now, field.name)))
         ]
         if differing:
             raise Refused(
@@ -141,15 +139,14 @@ class Shard:
             return ledger_arrays.read(connection)
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Gives the table the CREATE text of the source, which has these columns at the end, in one transaction.
+        """Gives the table the source's CREATE text, which has these columns at the end; they count as unfilled then.
 
-        This is what ALTER TABLE ADD COLUMN does: old rows then have the default. It would read all rows to check them,
-        and refuse rows that the source has. The columns count as unfilled until `fill_columns`.
+        ALTER TABLE does the same, but would read all rows first, and refuse some that the source has.
         """
         with self.connect(cache_kib=limits.cache_kib(1)) as connection:
             self.begin(connection)
-            unfilled = schema_record.read(connection, contents.texts(connection)).columns
-            schema_record.write_columns(connection, unfilled.union(names))
+            record = schema_record.read(connection, contents.texts(connection))
+            schema_record.write_columns(connection, record.columns.union(names))
             connection.replace_ddl(self.table, self.table.ddl)
             connection.pragma("schema_version", connection.pragma("schema_version") + 1)  # other programs read it again
             connection.execute("COMMIT")

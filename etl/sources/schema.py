@@ -70,7 +70,7 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
     ).fetchone()
     if without_rowid:
         raise Refused(f"{place}: expected a table with rowids, found WITHOUT ROWID; it cannot be cut into windows")
-    rows = database.execute(f"PRAGMA main.table_xinfo({quoted})").fetchall()
+    rows = database.execute(sql.columns(name)).fetchall()
     sampled = _storage_classes(database, quoted, [row[1] for row in rows])
     columns = tuple(
         Column(

@@ -161,8 +161,8 @@ def indexed_columns(table: Table) -> str:
 
 
 def columns(table_name: str) -> str:
-    """The names of the table's columns."""
-    return f"SELECT info.name FROM temp.pragma_table_xinfo({literal(table_name)}, 'main') AS info"
+    """A row for each column of the table; the name is second."""
+    return f"PRAGMA main.table_xinfo({quote(table_name)})"
 
 
 def select_ddl(table: Table) -> str:
