@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etl.core import ranges
 from etl.core.model import RowidRange, Table
@@ -124,7 +124,7 @@ class Verification:
         found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
         drift = schema_drift.of(table, found)
         if self._permits is not None:
-            drift.check(settings.SOURCE_DB, shards.shards)
+            replace(drift, altered={}).check(settings.SOURCE_DB, shards.shards)  # the rest can be repaired
         comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
         if self._whole is None:
             force, repair = bool(self._permits and self._permits.force), self._permits is not None
