@@ -93,9 +93,12 @@ class StructureCheck:
 
     def _find(self, slot: int) -> ShardContents | EtlError | None:
         try:
-            return self._shards[slot].find(self._indexes)
+            found = self._shards[slot].find(self._indexes)
         except EtlError as error:
             return error
+        if slot in self._drift.altered:
+            return EtlError(f"{self._shards[slot].path}: its CREATE TABLE is not the source's; {NEXT_STEP}")
+        return found
 
     def _gone(self, slot: int) -> EtlError:
         path = self._shards[slot].path
@@ -117,7 +120,7 @@ class StructureCheck:
 
     def _check_schema(self, slot: int, schema: ShardSchema, indexes: ShardIndexes) -> None:
         table, path, differences = self._table, self._shards[slot].path, self._differences
-        if table.name not in schema.statements or slot in self._drift.altered:
+        if table.name not in schema.statements:
             differences.note("file", path, f"its CREATE TABLE is not the source's; {NEXT_STEP}")
         elif text := self._drift.text(slot):
             differences.note("schema", path, text)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
@@ -118,7 +119,7 @@ class Verification:
         found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
         drift = schema_drift.of(table, found)
         if self._permits is not None:
-            drift.check(settings.SOURCE_DB, shards.shards)
+            replace(drift, altered={}).check(settings.SOURCE_DB, shards.shards)  # the rest can be repaired
         comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
         if self._whole is None:
             force, repair = bool(self._permits and self._permits.force), self._permits is not None

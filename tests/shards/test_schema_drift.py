@@ -88,3 +88,11 @@ def test_a_text_in_double_quotes_is_no_name() -> None:
     upper, lower = (f'CREATE INDEX i ON clients (INN) WHERE INN <> "{text}"' for text in ("AB", "ab"))
     assert not same_index(upper, lower, ["INN", "i"])
     assert same_index(upper, lower, ["INN", "i", "aB"])
+
+
+@pytest.mark.parametrize("default", ["word", '"word"', "[word]"])
+def test_a_default_without_quotes_is_a_value_too(workplace: Workplace, default: str) -> None:
+    before = f"CREATE TABLE clients (k TEXT DEFAULT {default}, b DEFAULT TRUE)"
+    drift = drift_of(workplace, before.replace("word", "Word"), before, before.replace("TRUE", "true"))
+    assert all("column k declared" in fault for fault in drift.faults.values())
+    assert len(drift.faults) == 2
