@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,7 @@ class Refresh:
             delete_percent=settings.MAX_DELETE_PERCENT,
             deletes=self.allow_deletes,
         )
+        before = _shard_files(settings)
         outcome = Verification(
             settings,
             Scope(files=False, budget_s=self.budget_s),
@@ -68,24 +70,34 @@ class Refresh:
             is_loaded=True,
         ).run()
         result = outcome.as_json()
+        result["shard_files"] = before if before == _shard_files(settings) else None
         log.event("refreshed", **result)
         store(settings, result)
         return outcome
 
 
 def _unchanged_since(settings: Settings) -> datetime | None:
-    """When all rows were equal, if neither the source nor a shard has been written to since; None if that is unknown.
+    """When a refresh found all rows equal, if nobody has written to the source or a shard since; None if unknown.
 
     The source's own counter shows it, but not in WAL mode. New rows have been loaded before.
     """
     proof = verifications.last_full_proof(settings.SHARD_DIR, settings.TABLE_NAME)
     if proof is None or proof.source.change_counter is None or proof.source != source_file.state(settings.SOURCE_DB):
         return None
-    since = datetime.fromisoformat(proof.finished_at)
-    paths = (shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number) for number in settings.shard_map.shards)
-    files = (file for path in paths for file in (path, path.with_name(f"{path.name}-wal")))
-    return None if any(_written_after(since, file) for file in files) else since
+    return datetime.fromisoformat(proof.finished_at) if proof.shard_files == _shard_files(settings) else None
 
 
-def _written_after(moment: datetime, path: Path) -> bool:
-    return path.exists() and path.stat().st_mtime > moment.timestamp()
+def _shard_files(settings: Settings) -> str:
+    """A hash of what the file system says of the shards; another one when somebody has written or restored one."""
+    digest = hashlib.sha256()
+    for number in settings.shard_map.shards:
+        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+        wal = path.with_name(f"{path.name}-wal")
+        found = path.stat()
+        state = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, _size(wal)
+        digest.update(repr(state).encode())
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -35,7 +35,7 @@ from etl.sqlite.utf16 import utf8_converter
 _BATCH_ROWS = 50_000
 _READ: dict[str, Callable[[Any], Any]] = {
     "null": lambda _: None,
-    "integer": int,
+    "integer": lambda value: RowidRange(value, value).first_rowid,  # of 64 bits, as in SQLite
     "real": float.fromhex,
     "text": bytes.fromhex,
     "blob": bytes.fromhex,

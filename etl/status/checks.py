@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from etl.core import ranges
@@ -44,14 +46,23 @@ class Checks:
         """Reads the file; one that cannot be read has no checks."""
         self._path = files.CHECKS.path(shard_dir, table)
         self._checks: list[Check] = []
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            self._checks = [Check(**each) for each in json.loads(self._path.read_bytes())["checks"]]
+        self._read()
+
+    def _read(self) -> None:
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+            checks = [_check(**each) for each in json.loads(self._path.read_bytes())["checks"]]
+            if all(one.last_rowid < other.first_rowid for one, other in pairwise(checks)):
+                self._checks = checks
 
     def record(self, rowids: ranges.Coverage, checked_at: str, *, equal: bool, deleted: int | None) -> None:
-        """Replaces what was known of these rowids, and writes the file. Raises OSError.
+        """Replaces older checks of these rowids, and writes the file. Raises OSError.
 
         `deleted` is None where nothing was to be deleted: the rows that the last refresh deleted there still count.
         """
+        self._read()  # a refresh that went before this verification may have written it
+        rowids = ranges.subtract(
+            rowids, ranges.union(each.rowids for each in self._checks if each.checked_at > checked_at)
+        )
         kept = []
         total = deleted or 0
         for check in self._checks:
@@ -68,6 +79,7 @@ class Checks:
 
     def forget_deleted(self) -> None:
         """Counts no row as deleted: the operator has allowed it."""
+        self._read()
         self._write([replace(check, deleted=0) for check in self._checks])
 
     def deleted_outside(self, rowids: ranges.Coverage) -> int:
@@ -97,3 +109,11 @@ class Checks:
         self._checks = checks
         content = {"checks": [asdict(check) for check in checks]}
         files.replace(self._path, json.dumps(content).encode(), durable=True)
+
+
+def _check(*, first_rowid: int, last_rowid: int, checked_at: str, equal: bool, deleted: int) -> Check:
+    """Raises ValueError or TypeError where a value is none that this program writes."""
+    RowidRange(first_rowid, last_rowid)
+    if deleted < 0 or datetime.fromisoformat(checked_at).tzinfo is None or not isinstance(equal, bool):
+        raise ValueError
+    return Check(int(first_rowid), int(last_rowid), checked_at, equal, int(deleted))

@@ -93,7 +93,7 @@ class Heartbeat:
         proof, last = verifications.last_full_proof(*place), verifications.last(*place)
         return {
             "last_full_proof_at": proof.finished_at if proof else None,
-            "rows_differing": last.get("rows_differing") if last else None,
+            "rows_differing": differing if isinstance(differing := (last or {}).get("rows_differing"), int) else None,
         }
 
     def _lag_rows(self) -> int | None:

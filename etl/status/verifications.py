@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _KEPT = (
     "differences",
     "version",
     "source",
+    "shard_files",
 )
 _EQUAL = '"outcome": "equal"'
 _FULL = '"full": true'
@@ -41,18 +43,31 @@ class FullProof:
     rows: int
     source: SourceState
     """Before the comparison began."""
+    shard_files: str | None
+    """Of a refresh that wrote nothing: the state of all shards' files, if nobody wrote to them meanwhile."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError or TypeError where a value is none that this program writes."""
+        moments = (datetime.fromisoformat(self.started_at), datetime.fromisoformat(self.finished_at))
+        if self.rows < 0 or any(moment.tzinfo is None for moment in moments):
+            raise ValueError
 
 
 def append(shard_dir: Path, table: str, result: Mapping[str, Any]) -> None:
     """Adds a verification, by its result (`verify.outcome`). Raises OSError."""
-    kept = {name: result[name] for name in _KEPT}
+    kept = {name: result.get(name) for name in _KEPT}
     line = json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogateescape")
     path = files.VERIFICATIONS.path(shard_dir, table)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         end = os.fstat(descriptor).st_size
-        is_torn = end and os.pread(descriptor, 1, end - 1) != b"\n"  # a power cut may leave a part of a line
-        os.write(descriptor, (b"\n" if is_torn else b"") + line + b"\n")
+        if end < len(files.VERIFICATIONS.beginning):  # a power cut may leave a part of a line, …
+            os.ftruncate(descriptor, 0)
+            end = 0
+        is_torn = end and os.pread(descriptor, 1, end - 1) != b"\n"
+        left = (b"\n" if is_torn else b"") + line + b"\n"
+        while left:  # … and a full disk
+            left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -67,12 +82,13 @@ def last_full_proof(shard_dir: Path, table: str) -> FullProof | None:
     """The last verification that proved everything; None if there is none."""
     for line in _newest_first(shard_dir, table):
         if _EQUAL in line and _FULL in line and (given := _parsed(line)):
-            with suppress(TypeError, KeyError):
+            with suppress(TypeError, KeyError, ValueError):
                 return FullProof(
                     started_at=given["started_at"],
                     finished_at=given["finished_at"],
                     rows=given["source_rows"],
                     source=SourceState(**given["source"]),
+                    shard_files=given.get("shard_files"),
                 )
     return None
 

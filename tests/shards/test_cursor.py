@@ -105,7 +105,7 @@ def test_a_plan_says_whether_there_is_an_index(workplace: Workplace, capsys: pyt
     assert "no index of the source begins with it" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("harm", ["lost", "cut", "emptied", "another column"])
+@pytest.mark.parametrize("harm", ["lost", "cut", "emptied", "another column", "edited"])
 def test_a_lost_cursor_compares_all_rows(workplace: Workplace, harm: str) -> None:
     environ = migrated(workplace)
     workplace.script("UPDATE clients SET note = 'new' WHERE rowid IN (7, 300)")  # at or above none
@@ -113,6 +113,8 @@ def test_a_lost_cursor_compares_all_rows(workplace: Workplace, harm: str) -> Non
         kept(workplace).unlink()
     elif harm == "another column":
         environ["CURSOR_COLUMN"] = "amount"
+    elif harm == "edited":
+        kept(workplace).write_text(kept(workplace).read_text().replace(str(ROWS), str(10**30)))
     else:
         kept(workplace).write_bytes(kept(workplace).read_bytes()[: 30 if harm == "cut" else 0])
     assert migrate(environ) == 0

@@ -10,6 +10,7 @@ import pytest
 from etl import __version__
 from etl.report import command as report
 from etl.sources import source_file
+from etl.status import command as status
 from etl.status import verifications
 from etl.status.verifications import last_full_proof
 from etl.verify.scope import Scope
@@ -114,3 +115,30 @@ def test_status_report_and_metrics_show_it(
     (line,) = [line for line in metrics.splitlines() if line.startswith("shard_migrate_last_full_proof_timestamp")]
     assert float(line.split()[-1]) > 1.7e9
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"star', b'{"started_at": "2026'])
+def test_a_first_line_that_a_power_cut_tore_does_no_harm(
+    workplace: Workplace, migrated: Environ, verify: Verifier, torn: bytes
+) -> None:
+    (workplace.shards / "clients_verifications.jsonl").write_bytes(torn)
+    assert [verify(migrated)["exit_code"], refreshed(migrated), verify(migrated)["exit_code"]] == [0, 0, 0]
+    assert last_full_proof(workplace.shards, "clients")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *({"finished_at": value} for value in ("x", 5, None, "2026-01-01")),
+        *({"started_at": value} for value in ("x", "2026-01-01")),
+        *({name: None} for name in ("source_rows", "source", "rows_differing")),
+        *({"source_rows": "many"}, {"source_rows": -1}, {"rows_differing": "many"}, {"shard_files": 7}),
+    ],
+)
+def test_a_line_that_was_edited_counts_for_nothing_or_does_no_harm(
+    workplace: Workplace, migrated: Environ, harm: dict[str, object]
+) -> None:
+    assert refreshed(migrated) == 0
+    path = workplace.shards / "clients_verifications.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | harm) + "\n")
+    assert [status.run(migrated), report.run(migrated), refreshed(migrated)] == [0, 0, 0]

@@ -1,6 +1,7 @@
 """A refresh: whatever an application did to old rows of the source, the shards have it afterwards, and nothing else."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from etl.migrate.refresh import Refresh
 from etl.sqlite.adbc import Connection
 from etl.verify import command as verify
 from etl.verify.scope import Scope
+from etl.verify.verification import Verification
 from tests.damage import ROWS, Environ
 from tests.oracle import expected_shard, opened
 from tests.workplace import REPOSITORY, Workplace, differences, error_line, shard_files
@@ -87,20 +89,44 @@ def test_an_unchanged_source_is_not_compared_again(
         assert refreshed(migrated) == 0
         return UNCHANGED not in capsys.readouterr().out
 
-    workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 7")
-    assert [is_compared(), is_compared(), is_compared()] == [True, False, False]
-    workplace.script("UPDATE clients SET note = 'now' WHERE rowid = 7")  # the size stays
+    def is_compared_until_nothing_was_written() -> bool:
+        return [is_compared(), is_compared(), is_compared()] == [True, True, False]
+
     assert [is_compared(), is_compared()] == [True, False]
+    workplace.script("UPDATE clients SET note = 'now' WHERE rowid = 7")  # the size stays
+    assert is_compared_until_nothing_was_written()
     workplace.populate(10, first=ROWS + 1, seed=2)
     assert [is_compared(), is_compared()] == [True, False]
-    with closing(sqlite3.connect(shard_files(migrated)[0])) as database, database:
+    shard = shard_files(migrated)[0]
+    shutil.copy2(shard, workplace.root / "backup.db")
+    with closing(sqlite3.connect(shard)) as database, database:
         database.execute("UPDATE clients SET note = 'other' WHERE rowid = (SELECT min(rowid) FROM clients)")
+    assert is_compared_until_nothing_was_written()
+    shutil.copy2(workplace.root / "backup.db", shard)  # with its time, as `cp -p` restores it
     assert [is_compared(), is_compared()] == [True, False]
     before = workplace.source.stat()
     os.utime(workplace.source, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # as a restored file
     assert [is_compared(), is_compared()] == [True, False]
     workplace.script("PRAGMA journal_mode = WAL")
     assert [is_compared(), is_compared()] == [True, True]  # the counter stands still in WAL mode
+    assert differences(migrated) == []
+
+
+def test_a_shard_that_is_edited_while_it_is_compared_is_compared_again(
+    migrated: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Verification.run
+
+    def run_and_edit(self: Verification) -> object:
+        found = real(self)
+        with closing(sqlite3.connect(shard_files(migrated)[0])) as database, database:
+            database.execute("UPDATE clients SET note = 'edited'")
+        return found
+
+    monkeypatch.setattr(Verification, "run", run_and_edit)
+    assert refreshed(migrated) == 0
+    monkeypatch.undo()
+    assert refreshed(migrated) == 0
     assert differences(migrated) == []
 
 
