@@ -61,8 +61,9 @@ def test_deleted_rows_are_counted_until_their_range_is_compared_again(tmp_path: 
 
 
 RIGHT: dict[str, Any] = {"first_rowid": 1, "last_rowid": 9, "checked_at": at(1), "equal": True, "deleted": 0}
+_WRONG: tuple[Any, ...] = (None, "x", [])
 HARMED: list[dict[str, Any]] = [
-    *({name: value} for name in RIGHT for value in (None, "x", {})),
+    *({name: value} for name in RIGHT for value in _WRONG),
     *({"last_rowid": value} for value in (0, 10**30, 1e400)),
     *({"deleted": -1}, {"checked_at": "2026-01-01"}, {"more": 1}),
 ]
