@@ -77,6 +77,8 @@ class Checker:
             if self.cause:
                 self._keep(end if len(groups) == 1 else 0)
                 break
+        if not self.blocks.count:
+            return self.result
         readable = [slot for slot in slots if slot in self._inventory.slots]
         differing = self._differing(readable)
         if self.cause in (Cause.STOP, Cause.RUN) and differing:  # there is no time to trace them

@@ -44,7 +44,9 @@ class Outcome:
     share: float = 1.0
     """How many of the rows in the scope were compared."""
     cause: Cause | None = None
-    """Why it ended before all were compared."""
+    """Why it ended before all was compared and checked."""
+    are_files_checked: bool = False
+    """Whether the check of the files came to its end."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison that are no differences."""
 
@@ -76,9 +78,9 @@ class Outcome:
 
     @property
     def file_check(self) -> str | None:
-        """The check that each file passed or failed, and SQLite's version; None where the scope left it out."""
+        """The check that each file passed or failed, and SQLite's version; None unless it was made."""
         name = "quick_check" if self.scope.quick else "integrity_check"
-        return f"{name} of SQLite {sqlite_version()}" if self.scope.checks_files else None
+        return f"{name} of SQLite {sqlite_version()}" if self.are_files_checked else None
 
     def as_json(self) -> dict[str, Any]:
         """docs/operations.md explains the fields."""
@@ -128,7 +130,10 @@ class Outcome:
         lines = []
         if self.is_stopped:
             so_far = "equal so far" if last.differences.is_equal else "and rows differ"
-            lines.append(f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; run again to go on")
+            files = "files are not checked; " if self.scope.checks_files and not self.are_files_checked else ""
+            lines.append(
+                f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; {files}run again to go on"
+            )
         if self.repaired is not None:
             lines += ["found:", *(f"  {line}" for line in first.differences.lines())]
             lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]

@@ -76,6 +76,7 @@ class Verification:
         self._whole_left: Result | None = None
         """The same after a repair."""
         self._repaired: frozenset[RowidRange] = frozenset()
+        self._are_files_checked = False
 
     def run(self) -> Outcome:
         """Raises EtlError, or Refused before anything is written."""
@@ -110,6 +111,7 @@ class Verification:
             with self._turn_taken():
                 self._inventory.check_files(self._halt, nullcontext)
         self._add_files(self._inventory)
+        self._are_files_checked = True
 
     def _sitting(self, table: Table, rowids: RowidRange | None, utf8: ToUtf8 | None) -> Cause | None:
         """Compares until the end, or until a run wants the shards; why it ended before the end."""
@@ -141,6 +143,7 @@ class Verification:
         if self._permits is not None and cause is not Cause.STOP:
             if self._scope.checks_files:
                 inventory.check_files(self._halt, nullcontext)
+                self._are_files_checked = True
             self._repair(inventory, [chunk for chunk in self._chunks.compared if chunk.checker])
             if self._permits.deletes is not None:
                 self._chunks.forget_deleted()
@@ -243,6 +246,7 @@ class Verification:
             source=before,
             share=1.0 if cause is None else min(1.0, self._chunks.share),
             cause=cause,
+            are_files_checked=self._are_files_checked,
             warnings=self._warnings,
         )
 
