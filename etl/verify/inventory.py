@@ -79,6 +79,11 @@ class Inventory:
         return len(self.shard_set.shards)
 
     @property
+    def complete(self) -> list[RowidRange]:
+        """The windows that a load has completed."""
+        return [window for window in self.windows if window not in self.partial]
+
+    @property
     def is_whole(self) -> bool:
         """Whether all shards are compared."""
         return len(self.slots) == self.all_slots

@@ -1,0 +1,78 @@
+"""A verification that gives way to a run: what the run changed meanwhile is compared once more at the end."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.runtime.lock import Turn
+from etl.verify.checker import Checker
+from etl.verify.halt import Cause
+from etl.verify.scope import Scope
+from tests.commands import ran
+from tests.damage import ROWS, Environ, at
+from tests.verifier import Verifier
+from tests.workplace import Workplace, shard_files
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is a window of 100 rows, and a chunk has three."""
+    monkeypatch.setattr("etl.verify.blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("etl.verify.blocks.CHUNK_BLOCKS", 16_500)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Does something after the first chunk, where a run would have the shards."""
+
+    def arrange(work: Callable[[], object]) -> None:
+        compare, taken, chunks, turns = Checker.run, Turn.taken, count(1), count(1)
+
+        def compared(checker: Checker, source: Any) -> Any:
+            result = compare(checker, source)
+            if next(chunks) == 1:
+                checker.cause = Cause.RUN
+            return result
+
+        def taken_after_work(turn: Turn, check_stop: Callable[[], None]) -> AbstractContextManager[None]:
+            if next(turns) == 2:
+                work()
+            return taken(turn, check_stop)
+
+        monkeypatch.setattr(Checker, "run", compared)
+        monkeypatch.setattr(Turn, "taken", taken_after_work)
+
+    return arrange
+
+
+def test_what_a_refresh_repaired_meanwhile_is_no_difference(
+    workplace: Workplace, migrated: Environ, verify: Verifier, meanwhile: Callable[..., None]
+) -> None:
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid IN (5, 6)")
+    workplace.populate(300, first=ROWS + 1, seed=2)
+    meanwhile(lambda: ran("etl.migrate", migrated, "--refresh"))
+    said = verify(migrated, Scope(quick=True))
+    assert (said["outcome"], said["differences"], said["full"]) == ("equal", {}, True)
+    assert (said["source_rows"], said["newer_rows"], said["compared_percent"]) == (ROWS + 300, 0, 100.0)
+    assert "proved: 100.0 % of rowids" in ran("etl.status", migrated).out
+
+
+def test_a_shard_that_a_run_rebuilt_meanwhile_is_compared(
+    migrated: Environ, verify: Verifier, meanwhile: Callable[..., None]
+) -> None:
+    lost: Path = shard_files(migrated)[1]
+    lost.unlink()
+    meanwhile(lambda: ran("etl.migrate", migrated))
+    said = verify(migrated, Scope(quick=True))
+    assert (said["outcome"], said["shards"], said["shard_rows"]) == ("equal", 4, ROWS)
+
+
+def test_what_still_differs_is_said_once(migrated: Environ, verify: Verifier, meanwhile: Callable[..., None]) -> None:
+    at(205, "UPDATE clients SET note = note || '.' WHERE rowid = 205")(migrated)
+    meanwhile(lambda: None)
+    said = verify(migrated, Scope(quick=True))
+    assert (said["outcome"], said["differences"], said["source_rows"]) == ("different", {"changed": 1}, ROWS)
