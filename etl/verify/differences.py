@@ -151,7 +151,7 @@ class Result:
     is_unfinished: bool = False
     """Whether a load ended before its time; what it has not done is no difference."""
     newer_rows: int = 0
-    """Rows of the source outside all windows: the next run loads them."""
+    """Rows of the source outside all windows that are complete: the next run loads them."""
 
 
 def total(whole: Result, parts: Iterable[Result]) -> Result:

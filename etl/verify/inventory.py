@@ -126,9 +126,9 @@ class Inventory:
                 self.lose(slot, error)
         if self.is_whole:
             self.structure.check_manifest(manifest, self.windows)
-            if rowids and self.scope.is_everything:
-                newer = ranges.subtract((rowids,), ranges.union(self.windows))
-                self.result.newer_rows = sum(self.comparison.count(source, piece) for piece in newer)
+        if rowids and self.scope.is_everything and self.scope.shards is None:
+            newer = ranges.subtract((rowids,), ranges.union(self.complete))
+            self.result.newer_rows = sum(self.comparison.count(source, piece) for piece in newer)
 
     def _check_shard(self, slot: int, manifest: ManifestCheck, halt: Halt) -> None:
         ledger, differences = self.ledger(slot), self.result.differences

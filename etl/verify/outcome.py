@@ -89,7 +89,7 @@ class Outcome:
         return {
             "outcome": self.name,
             "exit_code": self.exit_code,
-            "full": scope.is_everything and scope.shards is None and self.cause is None,
+            "full": scope.is_everything and scope.shards is None and self.cause is None and not self.last.is_unfinished,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "finished_at": log.now().isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 1),
@@ -121,8 +121,10 @@ class Outcome:
 
     @property
     def _percent(self) -> float:
-        """Rounded down, so that only what is complete is at 100."""
-        return math.floor(self.share * 1000) / 10
+        """Rounded down, so that only what is complete is at 100. What an unfinished load has not loaded counts, too."""
+        first = self.first
+        loaded = first.source_rows / max(1, first.source_rows + first.newer_rows) if self.last.is_unfinished else 1.0
+        return math.floor(self.share * loaded * 1000) / 10
 
     def lines(self, *, stopped_by: str = "") -> list[str]:
         """With the name of the signal, if one has stopped it."""
@@ -148,7 +150,11 @@ class Outcome:
         is_equal = last.differences.is_equal
         lines.append(f"{('equal' if is_equal else 'different')}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
-            rest = "all rows compared" if self.cause is None else f"{self._percent} % of rows compared, oldest first"
+            rest = (
+                "all rows compared"
+                if self.cause is None and not last.is_unfinished
+                else f"{self._percent} % of rows compared, oldest first"
+            )
             lines.append(f"  --budget: {rest}; files are not checked")
         if last.is_unfinished:
             lines.append("the load is unfinished: run migrate; only windows that all shards have were compared")
@@ -164,9 +170,8 @@ class Outcome:
             lines.append("limited by --since or --sample: other windows, and the files as a whole, were not checked")
         lines += [f"warning: {warning}" for warning in self.warnings]
         if first.newer_rows:
-            lines.append(
-                f"newer than the shards: {counted(first.newer_rows, 'row')} of the source; run migrate to load"
-            )
+            are = "not loaded yet" if last.is_unfinished else "newer than the shards"
+            lines.append(f"{are}: {counted(first.newer_rows, 'row')} of the source; run migrate to load")
         kinds = last.differences.counts().keys()
         if drift := last.differences.drift:
             lines.append(f"next: {drift}; other columns were compared")
