@@ -10,6 +10,7 @@ import numpy as np
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, folded
+from etl.runtime import files
 from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
@@ -110,9 +111,13 @@ class StructureCheck:
         )
 
     def damaged(self, slot: int, error: EtlError) -> None:
-        """Notes that a shard's whole file must be rebuilt. Raises the error where a program only holds the file."""
+        """Notes that a shard's whole file must be rebuilt.
+
+        Raises the error where a program only holds the file, Refused where the directory is gone.
+        """
         if isinstance(error, ShardError) and error.is_locked:
             raise error
+        files.check_directory(self._shards[slot].path.parent)
         path = str(self._shards[slot].path)
         self._differences.note("file", path, str(error).removeprefix(f"{path}: "))
         self._differences.damaged.add(slot)

@@ -1,5 +1,6 @@
 """A verification that gives way to a run: what the run changed meanwhile is compared once more at the end."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import count
@@ -10,12 +11,14 @@ import pytest
 
 from etl.runtime.lock import Turn
 from etl.verify.checker import Checker
+from etl.verify.command import run
 from etl.verify.halt import Cause
+from etl.verify.inventory import Inventory
 from etl.verify.scope import Scope
 from tests.commands import ran
 from tests.damage import ROWS, Environ, at
 from tests.verifier import Verifier
-from tests.workplace import Workplace, shard_files
+from tests.workplace import Workplace, error_line, shard_files
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +79,30 @@ def test_what_still_differs_is_said_once(migrated: Environ, verify: Verifier, me
     meanwhile(lambda: None)
     said = verify(migrated, Scope(quick=True))
     assert (said["outcome"], said["differences"], said["source_rows"]) == ("different", {"changed": 1}, ROWS)
+
+
+@pytest.mark.parametrize("moment", ["compare", "trace", "check files"])
+def test_a_directory_that_is_deleted_ends_it(
+    workplace: Workplace,
+    migrated: Environ,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    moment: str,
+) -> None:
+    at(205, "UPDATE clients SET note = note || '.' WHERE rowid = 205")(migrated)
+    owner, name = {
+        "compare": (Checker, "run"),
+        "trace": (Checker, "_trace"),
+        "check files": (Inventory, "check_files"),
+    }[moment]
+    real = getattr(owner, name)
+
+    def without_directory(*args: Any) -> Any:
+        shutil.rmtree(workplace.shards, ignore_errors=True)
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, without_directory)
+    capsys.readouterr()
+    assert run(migrated) in {1, 2}
+    assert "found no directory: it was deleted" in error_line(capsys.readouterr().err)
+    assert not workplace.shards.exists()
