@@ -11,8 +11,9 @@ import pytest
 
 from etl.runtime.lock import Turn
 from etl.verify.checker import Checker
+from etl.verify.chunks import Chunks
 from etl.verify.command import run
-from etl.verify.halt import Cause
+from etl.verify.halt import Cause, Halt
 from etl.verify.inventory import Inventory
 from etl.verify.scope import Scope
 from tests.commands import ran
@@ -29,15 +30,15 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Does something after the first chunk, where a run would have the shards."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Does something after so many chunks, where a run would have the shards."""
 
-    def arrange(work: Callable[[], object]) -> None:
+    def arrange(work: Callable[[], object], *, after: int = 1) -> None:
         compare, taken, chunks, turns = Checker.run, Turn.taken, count(1), count(1)
 
         def compared(checker: Checker, source: Any) -> Any:
             result = compare(checker, source)
-            if next(chunks) == 1:
+            if next(chunks) == after:
                 checker.cause = Cause.RUN
             return result
 
@@ -79,6 +80,24 @@ def test_what_still_differs_is_said_once(migrated: Environ, verify: Verifier, me
     meanwhile(lambda: None)
     said = verify(migrated, Scope(quick=True))
     assert (said["outcome"], said["differences"], said["source_rows"]) == ("different", {"changed": 1}, ROWS)
+
+
+def test_differences_count_until_they_are_compared_once_more(
+    migrated: Environ, verify: Verifier, meanwhile: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rowid in (205, 405):
+        at(rowid, f"UPDATE clients SET note = note || '.' WHERE rowid = {rowid}")(migrated)
+    meanwhile(lambda: None, after=2)
+    once_more = Chunks.once_more
+
+    def without_time(chunks: Chunks, inventory: Inventory) -> bool:
+        monkeypatch.setattr(Halt, "cause", Cause.BUDGET)  # time for one block of one chunk
+        return once_more(chunks, inventory)
+
+    monkeypatch.setattr(Chunks, "once_more", without_time)
+    said = verify(migrated, Scope(budget_s=1000.0))
+    assert (said["outcome"], said["full"]) == ("different", False)
+    assert said["differences"] == {"changed": 2}
 
 
 @pytest.mark.parametrize("moment", ["compare", "trace", "check files"])
