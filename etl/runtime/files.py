@@ -104,6 +104,12 @@ def check(settings: Settings, *written: Kind) -> None:
         check_is_own(settings, kind)
 
 
+def check_directory(shard_dir: Path) -> None:
+    """Raises Refused where the directory was deleted: a lock would create it again, and each shard seem lost."""
+    if not shard_dir.is_dir():
+        raise Refused(f"SHARD_DIR={shard_dir}: found no directory: it was deleted meanwhile; bring it back")
+
+
 def check_uses(settings: Settings) -> None:
     """Raises Refused if two of these are one file: the source, a shard, a companion of either, a file of this program.
 

@@ -84,7 +84,8 @@ class Turn:
         self._run = FileLock(files.LOCK.path(shard_dir), timeout=0, mode=0o600)
 
     def is_wanted(self) -> bool:
-        """Whether a run is at work, or waits for the shards."""
+        """Whether a run is at work, or waits for the shards. Raises Refused where SHARD_DIR is gone."""
+        files.check_directory(self._shard_dir)
         try:
             with self._run:
                 return False

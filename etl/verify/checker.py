@@ -40,7 +40,7 @@ class Checker:
         self, inventory: Inventory, windows: Sequence[RowidRange], *, bar: ProgressBar, halt: Halt, rate: RateLimit
     ) -> None:
         """Takes disjoint windows, ascending."""
-        self._inventory = inventory
+        self.inventory = inventory
         self._comparison = inventory.comparison
         self._all_slots = inventory.all_slots
         self._is_whole = inventory.is_whole
@@ -70,29 +70,33 @@ class Checker:
 
         Raises EtlError, or Stopped where a signal comes between two blocks that are traced.
         """
-        slots, size = self._inventory.slots, limits.max_open_shards() // _THREADS
+        slots, size = self.inventory.slots, limits.max_open_shards() // _THREADS
         groups = [slots[start : start + size] for start in range(0, len(slots), size)]
         for group in groups:
             end = self._compare_group(group, is_first=group is groups[0], within_budget=len(groups) > 1)
             if self.cause:
                 self._keep(end if len(groups) == 1 else 0)
                 break
-        readable = [slot for slot in slots if slot in self._inventory.slots]
+        if not self.blocks.count:
+            return self.result
+        readable = [slot for slot in slots if slot in self.inventory.slots]
+        self.result.shards = len(readable)
         differing = self._differing(readable)
-        if self.cause in (Cause.STOP, Cause.RUN) and differing:  # there is no time to trace them
-            self._keep(differing[0])
-            differing = []
+        if self.cause in (Cause.STOP, Cause.RUN) and differing:  # there is no time to trace them all
+            first = 1 if self.cause is Cause.RUN and differing[0] == 0 else 0  # or it might never go on
+            self._keep(max(first, differing[0]))
+            differing = differing[:first]
         for slot in readable:
             try:
-                ledger = self._inventory.ledger(slot)
+                ledger = self.inventory.ledger(slot)
             except ShardError as error:
-                self._inventory.lose(slot, error)
+                self.inventory.lose(slot, error)
                 continue
             counted = self._counted[slot][: len(self.blocks.windows)]
-            self._inventory.structure.check_ledger(
+            self.inventory.structure.check_ledger(
                 slot,
                 ledger,
-                self._inventory.windows,
+                self.inventory.windows,
                 self.blocks.windows,
                 counted_rows=counted,
                 into=self._differences,
@@ -150,11 +154,11 @@ class Checker:
             for worker in workers:
                 errors |= worker.errors
         for slot, error in errors.items():
-            self._inventory.lose(slot, error)
+            self.inventory.lose(slot, error)
         return end
 
     def _worker(self, slots: Sequence[int], *, check_stop: Callable[[], None]) -> AbstractContextManager[Worker]:
-        shards = {slot: self._inventory.readers[slot].path for slot in slots}
+        shards = {slot: self.inventory.readers[slot].path for slot in slots}
         return worker.opened(self._comparison, shards, check_stop)
 
     def _gather(self, block: ComparedBlock, *, is_first: bool) -> None:

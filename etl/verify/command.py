@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from etl.core.errors import Refused
+from etl.core.errors import EtlError, Refused
 from etl.runtime import files, lock, log
 from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
 from etl.runtime.lock import Turn
@@ -70,9 +70,13 @@ def _locked(
     with session(settings, log_name="verify", speaks=speaks, work=work) as current:
         turn = Turn(settings.SHARD_DIR) if permits is None else None
         halt = Halt(interrupt.stop, scope.budget_s, turn.is_wanted if turn else lambda: False)
-        outcome = Verification(
-            settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn, max_rate=settings.MAX_RATE
-        ).run()
+        try:
+            outcome = Verification(
+                settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn, max_rate=settings.MAX_RATE
+            ).run()
+        except (EtlError, OSError):
+            files.check_directory(settings.SHARD_DIR)  # it explains the error
+            raise
         current.exit_code = (interrupt.exit_code if outcome.is_stopped else 0) or outcome.exit_code
         result = outcome.as_json()
         log.event("verified", **result)

@@ -102,6 +102,13 @@ class Differences:
         self.foreign_rows += other.foreign_rows
         self.drift = self.drift or other.drift
 
+    def add_files(self, other: Differences) -> None:
+        """Adds the files that another part found damaged, and that are therefore compared no further."""
+        self.notes += [note for note in other.notes if note.kind == "file" and note not in self.notes]
+
+    def forget_files(self) -> None:
+        self.notes = [note for note in self.notes if note.kind != "file"]
+
     def as_json(self) -> dict[str, Any]:
         return {
             "rows": {kind: {"count": rows.count, "first_rowids": rows.rowids} for kind, rows in self.rows.items()},
@@ -144,7 +151,7 @@ class Result:
     is_unfinished: bool = False
     """Whether a load ended before its time; what it has not done is no difference."""
     newer_rows: int = 0
-    """Rows of the source outside all windows: the next run loads them."""
+    """Rows of the source outside all windows that are complete: the next run loads them."""
 
 
 def total(whole: Result, parts: Iterable[Result]) -> Result:

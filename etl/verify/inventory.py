@@ -79,6 +79,11 @@ class Inventory:
         return len(self.shard_set.shards)
 
     @property
+    def complete(self) -> list[RowidRange]:
+        """The windows that a load has completed."""
+        return [window for window in self.windows if window not in self.partial]
+
+    @property
     def is_whole(self) -> bool:
         """Whether all shards are compared."""
         return len(self.slots) == self.all_slots
@@ -121,9 +126,9 @@ class Inventory:
                 self.lose(slot, error)
         if self.is_whole:
             self.structure.check_manifest(manifest, self.windows)
-            if rowids and self.scope.is_everything:
-                newer = ranges.subtract((rowids,), ranges.union(self.windows))
-                self.result.newer_rows = sum(self.comparison.count(source, piece) for piece in newer)
+        if rowids and self.scope.is_everything and self.scope.shards is None:
+            newer = ranges.subtract((rowids,), ranges.union(self.complete))
+            self.result.newer_rows = sum(self.comparison.count(source, piece) for piece in newer)
 
     def _check_shard(self, slot: int, manifest: ManifestCheck, halt: Halt) -> None:
         ledger, differences = self.ledger(slot), self.result.differences

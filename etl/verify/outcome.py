@@ -44,7 +44,9 @@ class Outcome:
     share: float = 1.0
     """How many of the rows in the scope were compared."""
     cause: Cause | None = None
-    """Why it ended before all were compared."""
+    """Why it ended before all was compared and checked."""
+    are_files_checked: bool = False
+    """Whether the check of the files came to its end."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison that are no differences."""
 
@@ -76,9 +78,9 @@ class Outcome:
 
     @property
     def file_check(self) -> str | None:
-        """The check that each file passed or failed, and SQLite's version; None where the scope left it out."""
+        """The check that each file passed or failed, and SQLite's version; None unless it was made."""
         name = "quick_check" if self.scope.quick else "integrity_check"
-        return f"{name} of SQLite {sqlite_version()}" if self.scope.checks_files else None
+        return f"{name} of SQLite {sqlite_version()}" if self.are_files_checked else None
 
     def as_json(self) -> dict[str, Any]:
         """docs/operations.md explains the fields."""
@@ -87,7 +89,7 @@ class Outcome:
         return {
             "outcome": self.name,
             "exit_code": self.exit_code,
-            "full": scope.is_everything and scope.shards is None and self.cause is None,
+            "full": scope.is_everything and scope.shards is None and self.cause is None and not self.last.is_unfinished,
             "started_at": self.started_at.isoformat(timespec="milliseconds"),
             "finished_at": log.now().isoformat(timespec="milliseconds"),
             "seconds": round(self.seconds, 1),
@@ -119,8 +121,10 @@ class Outcome:
 
     @property
     def _percent(self) -> float:
-        """Rounded down, so that only what is complete is at 100."""
-        return math.floor(self.share * 1000) / 10
+        """Rounded down, so that only what is complete is at 100. What an unfinished load has not loaded counts, too."""
+        first = self.first
+        loaded = first.source_rows / max(1, first.source_rows + first.newer_rows) if self.last.is_unfinished else 1.0
+        return math.floor(self.share * loaded * 1000) / 10
 
     def lines(self, *, stopped_by: str = "") -> list[str]:
         """With the name of the signal, if one has stopped it."""
@@ -128,7 +132,10 @@ class Outcome:
         lines = []
         if self.is_stopped:
             so_far = "equal so far" if last.differences.is_equal else "and rows differ"
-            lines.append(f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; run again to go on")
+            files = "files are not checked; " if self.scope.checks_files and not self.are_files_checked else ""
+            lines.append(
+                f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; {files}run again to go on"
+            )
         if self.repaired is not None:
             lines += ["found:", *(f"  {line}" for line in first.differences.lines())]
             lines += [f"repaired: {counted(len(self.repaired), 'window')}, compared again"]
@@ -143,7 +150,11 @@ class Outcome:
         is_equal = last.differences.is_equal
         lines.append(f"{('equal' if is_equal else 'different')}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
-            rest = "all rows compared" if self.cause is None else f"{self._percent} % of rows compared, oldest first"
+            rest = (
+                "all rows compared"
+                if self.cause is None and not last.is_unfinished
+                else f"{self._percent} % of rows compared, oldest first"
+            )
             lines.append(f"  --budget: {rest}; files are not checked")
         if last.is_unfinished:
             lines.append("the load is unfinished: run migrate; only windows that all shards have were compared")
@@ -159,9 +170,8 @@ class Outcome:
             lines.append("limited by --since or --sample: other windows, and the files as a whole, were not checked")
         lines += [f"warning: {warning}" for warning in self.warnings]
         if first.newer_rows:
-            lines.append(
-                f"newer than the shards: {counted(first.newer_rows, 'row')} of the source; run migrate to load"
-            )
+            are = "not loaded yet" if last.is_unfinished else "newer than the shards"
+            lines.append(f"{are}: {counted(first.newer_rows, 'row')} of the source; run migrate to load")
         kinds = last.differences.counts().keys()
         if drift := last.differences.drift:
             lines.append(f"next: {drift}; other columns were compared")

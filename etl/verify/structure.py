@@ -10,6 +10,7 @@ import numpy as np
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, folded
+from etl.runtime import files
 from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
@@ -80,7 +81,7 @@ class StructureCheck:
         shards = {slot: each for slot, each in found.items() if isinstance(each, ShardContents)}
         errors = {slot: each for slot, each in found.items() if isinstance(each, EtlError)}
         if not shards:
-            raise Refused(str(next(iter(errors.values()), self._gone(slots[0]))))
+            raise Refused(str(next(iter(errors.values()), self._none(slots))))
         missing = [slot for slot, each in found.items() if each is None]
         if any(isinstance(each, ShardContents) and each.serves for each in found.values()):
             errors |= {slot: self._gone(slot) for slot in missing}
@@ -104,10 +105,22 @@ class StructureCheck:
         path = self._shards[slot].path
         return EtlError(f"{path}: expected a shard, found none; run migrate, which rebuilds only this shard")
 
+    def _none(self, slots: Sequence[int]) -> EtlError:
+        if self._is_loaded and len(slots) < len(self._shards):
+            return self._gone(slots[0])
+        unfinished = "" if self._is_loaded else "the load is unfinished: "
+        return EtlError(
+            f"SHARD_DIR={self._manifest_path.parent}: expected shards to verify, found none; {unfinished}run migrate"
+        )
+
     def damaged(self, slot: int, error: EtlError) -> None:
-        """Notes that a shard's whole file must be rebuilt. Raises the error where a program only holds the file."""
+        """Notes that a shard's whole file must be rebuilt.
+
+        Raises the error where a program only holds the file, Refused where the directory is gone.
+        """
         if isinstance(error, ShardError) and error.is_locked:
             raise error
+        files.check_directory(self._shards[slot].path.parent)
         path = str(self._shards[slot].path)
         self._differences.note("file", path, str(error).removeprefix(f"{path}: "))
         self._differences.damaged.add(slot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -36,9 +35,6 @@ from etl.verify.outcome import Outcome
 from etl.verify.repair import Permits, Repair
 from etl.verify.scope import Scope
 
-_RATED_CHUNK_S = 60
-"""With a rate limit a chunk takes no longer: a part of it may be compared again after a run."""
-
 
 class Verification:
     """Compares what is in a scope. A run may have the shards between two blocks, unless this is one itself."""
@@ -66,9 +62,8 @@ class Verification:
         self._halt = halt
         self._turn = turn
         self._rate = RateLimit(max_rate)
-        self._most_rows = math.inf if max_rate is None else max_rate * _RATED_CHUNK_S
         self._is_loaded = is_loaded
-        self._chunks = Chunks(Checks(settings.SHARD_DIR, settings.TABLE_NAME))
+        self._chunks = Chunks(Checks(settings.SHARD_DIR, settings.TABLE_NAME), max_rate)
         self._bar = ProgressBar(Progress())
         self._started, self._start = log.now(), time.perf_counter()
         self._warnings: tuple[str, ...] = ()
@@ -77,6 +72,7 @@ class Verification:
         self._whole_left: Result | None = None
         """The same after a repair."""
         self._repaired: frozenset[RowidRange] = frozenset()
+        self._are_files_checked = False
 
     def run(self) -> Outcome:
         """Raises EtlError, or Refused before anything is written."""
@@ -105,12 +101,12 @@ class Verification:
 
     def _check_files(self) -> None:
         """Checks the files. No run waits for it, unless some are not in WAL mode: there readers keep writers out."""
-        if self._inventory.structure.all_serve:
-            self._inventory.check_files(self._halt, self._turn_taken)
-        else:
-            with self._turn_taken():
-                self._inventory.check_files(self._halt, nullcontext)
-        self._add_files(self._inventory)
+        serve = self._inventory.structure.all_serve
+        with nullcontext() if serve else self._turn_taken():
+            self._inventory.check_files(self._halt, self._turn_taken if serve else nullcontext)
+        if self._whole is not None:
+            self._whole.differences.add_files(self._inventory.result.differences)
+        self._are_files_checked = True
 
     def _sitting(self, table: Table, rowids: RowidRange | None, utf8: ToUtf8 | None) -> Cause | None:
         """Compares until the end, or until a run wants the shards; why it ended before the end."""
@@ -121,7 +117,8 @@ class Verification:
         if self._permits is not None:
             replace(drift, altered={}).check(settings.SOURCE_DB, shards.shards)  # the rest can be repaired
         comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
-        if self._whole is None:
+        is_first = self._whole is None
+        if is_first:
             force, repair = bool(self._permits and self._permits.force), self._permits is not None
             self._warnings = source_identity.check_for_verification(
                 settings.SOURCE_DB, drift.common, shards.shards, found, repair=repair, force=force
@@ -134,14 +131,23 @@ class Verification:
                 self._whole = inventory.result
             try:
                 cause = self._walk(inventory, source)
+                if cause is None and not is_first:
+                    if self._chunks.once_more(inventory):
+                        self._whole.differences.forget_files()  # they are read again
+                    cause = self._walk(inventory, source)
             except Refused:  # at this chunk; those before it were repaired
                 self._finish(inventory, rowids)
                 raise
-        self._add_files(inventory)
+            if cause is None and not is_first:
+                inventory.check(source, rowids, self._halt)
+                inventory.result.differences.add_files(self._whole.differences)
+                self._whole = inventory.result
+        self._whole.differences.add_files(inventory.result.differences)
         self._whole.is_unfinished &= inventory.result.is_unfinished
         if self._permits is not None and cause is not Cause.STOP:
             if self._scope.checks_files:
                 inventory.check_files(self._halt, nullcontext)
+                self._are_files_checked = True
             self._repair(inventory, [chunk for chunk in self._chunks.compared if chunk.checker])
             if self._permits.deletes is not None:
                 self._chunks.forget_deleted()
@@ -159,7 +165,7 @@ class Verification:
 
     def _walk(self, inventory: Inventory, source: Connection) -> Cause | None:
         """Compares chunk after chunk, the oldest check first; why it ended before the last."""
-        for number, windows in enumerate(self._chunks.left(inventory, most_rows=self._most_rows)):
+        for number, windows in enumerate(self._chunks.left(inventory)):
             cause = self._halt.cause
             if cause and (number or cause is not Cause.BUDGET):  # each budget brings a chunk, or a part of one
                 return cause
@@ -224,16 +230,12 @@ class Verification:
         with again.comparison.open() as source:
             again.check(source, rowids, self._halt)
         self._whole_left = again.result
-        _add_files(self._whole, self._whole_left)
-
-    def _add_files(self, inventory: Inventory) -> None:
-        if self._whole is not None:
-            _add_files(inventory.result, self._whole)
+        self._whole_left.differences.add_files(self._whole.differences)  # they are not compared again
 
     def _outcome(self, cause: Cause | None, before: SourceState) -> Outcome:
         whole = self._whole or Result()
-        first = total(whole, [chunk.found for chunk in self._chunks.compared])
-        last = total(self._whole_left or whole, [chunk.left for chunk in self._chunks.compared])
+        first = total(whole, [chunk.found for chunk in self._chunks.last])
+        last = total(self._whole_left or whole, [chunk.left for chunk in self._chunks.last])
         return Outcome(
             first=first,
             last=last,
@@ -244,13 +246,6 @@ class Verification:
             source=before,
             share=1.0 if cause is None else min(1.0, self._chunks.share),
             cause=cause,
+            are_files_checked=self._are_files_checked,
             warnings=self._warnings,
         )
-
-
-def _add_files(result: Result, to: Result) -> None:
-    """Files that were found damaged once are not compared again, so the second comparison does not find them."""
-    if result is not to:
-        to.differences.notes += [
-            note for note in result.differences.notes if note.kind == "file" and note not in to.differences.notes
-        ]

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from etl.runtime import limits
 from etl.status.verifications import last_full_proof
 from etl.verify.checker import Checker
 from etl.verify.command import run
+from etl.verify.halt import Cause, Halt
+from etl.verify.inventory import Inventory
 from etl.verify.scope import Scope
 from tests.commands import ran
 from tests.completeness import faults_of
@@ -105,7 +108,7 @@ def test_an_interrupted_verification_keeps_its_progress(
     with monkeypatch.context() as patch:
         interrupted(patch, 3)
         assert run(migrated) == 130
-    assert "stopped by SIGINT: 30.0 % of rows compared, equal so far; run again" in capsys.readouterr().out
+    assert "stopped by SIGINT: 30.0 % of rows compared, equal so far; files are not checked;" in capsys.readouterr().out
     assert len(times(migrated)) == 6
     assert verify(migrated, SOON)["exit_code"] == 0
     assert 601 in times(migrated)
@@ -198,3 +201,33 @@ def test_damage_is_found_and_repaired_in_small_chunks(migrated: Environ, verify:
 def test_a_file_that_is_damaged_in_one_chunk_is_named_once(migrated: Environ, verify: Verifier) -> None:
     FILE_DAMAGES["a page of rows overwritten"](migrated)
     assert verify(migrated)["differences"] == {"file": 1}
+
+
+@pytest.mark.parametrize("cause", [Cause.STOP, Cause.RUN])
+def test_it_gives_way_before_the_last_group_of_shards(
+    migrated: Environ, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cause: Cause
+) -> None:
+    asked = count_from(1)
+    monkeypatch.setattr(limits, "max_open_shards", lambda: 4)  # two groups of two shards
+    monkeypatch.setattr(Halt, "cause", property(lambda _: cause if next(asked) == 4 else None))
+    assert run(migrated) == 0, capsys.readouterr().err
+    assert ("stopped by" in capsys.readouterr().out) == (cause is Cause.STOP)
+
+
+def test_a_verification_that_is_stopped_does_not_claim_a_check_of_files(
+    migrated: Environ, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Inventory.check_files
+
+    def interrupted_check(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        real(*args)
+
+    monkeypatch.setattr(Inventory, "check_files", interrupted_check)
+    assert run(migrated) == 130
+    out = " ".join(capsys.readouterr().out.split())
+    assert "100.0 % of rows compared, equal so far; files are not checked;" in out
+    assert "files: " not in out
+    assert run(migrated, as_json=True) == 130
+    said = json.loads(capsys.readouterr().out)
+    assert (said["outcome"], said["full"], said["file_check"]) == ("stopped", False, None)

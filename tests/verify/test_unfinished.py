@@ -36,6 +36,8 @@ def test_a_load_killed_anywhere_has_no_differences(
     assert struck(environ, name, n).code == -signal.SIGKILL
     said = verify(environ, Scope(quick=True))
     assert (said["exit_code"], said["outcome"], said["differences"]) == (2, "unfinished", {})
+    assert (said["full"], said["source_rows"] + said["newer_rows"]) == (False, 2 * ROWS if serving else ROWS)
+    assert (said["compared_percent"] == 100.0) == (said["newer_rows"] == 0)
     assert migrate(environ) == 0
     said = verify(environ, Scope(quick=True))
     assert (said["outcome"], said["newer_rows"]) == ("equal", 0)
@@ -64,4 +66,4 @@ def test_before_any_shard_is_made_it_is_refused(workplace: Workplace, capsys: py
     assert struck(environ, "before a read", 1).code == -signal.SIGKILL
     assert shard_files(environ) == []
     assert run(environ) == 2
-    assert "found none; run migrate" in capsys.readouterr().err
+    assert "expected shards to verify, found none; the load is unfinished: run migrate" in capsys.readouterr().err
