@@ -65,8 +65,8 @@ def run(
     if max_rate is not None:
         settings = settings.model_copy(update={"MAX_RATE": max_rate})
     with hooks.reported(settings) as report, private_files(), Interrupt(stop_after_s) as interrupt:
-        outcome, status, refreshed = _migrate(
-            settings, interrupt, force=force, evolve=evolve, refresh=refresh, speaks=speaks
+        outcome, status, refreshed = interrupt.call(
+            lambda: _migrate(settings, interrupt, force=force, evolve=evolve, refresh=refresh, speaks=speaks)
         )
         summary.show(status)
         report.message = _show_outcome(outcome, interrupt, speaks=speaks)
@@ -105,7 +105,7 @@ def run_demo(rows: int, directory: Path = Path("demo")) -> int:
         settings = load(environ)
         files.check(settings, *files.OF_A_RUN)
         demo.make_source(settings.SOURCE_DB, rows)
-        outcome, status, _ = _migrate(settings, interrupt)
+        outcome, status, _ = interrupt.call(lambda: _migrate(settings, interrupt))
         with tolerate_closed(sys.stdout):
             Console().print(demo.table_of(status))
         _show_outcome(outcome, interrupt)

@@ -9,9 +9,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
-from typing import Self
+from typing import Self, TypeVar
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,6 +56,11 @@ class Interrupt:
             self._timer.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Does the work in another thread: in the main thread ADBC takes SIGINT itself, and its statement fails."""
+        with ThreadPoolExecutor(1, thread_name_prefix="etl") as pool:
+            return pool.submit(work).result()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:

@@ -52,7 +52,7 @@ def run(
         settings = load(environ, env_file)
         if max_rate is not None:
             settings = settings.model_copy(update={"MAX_RATE": max_rate})
-        outcome, exit_code = _locked(settings, scope, interrupt, permits, speaks=speaks)
+        outcome, exit_code = interrupt.call(lambda: _locked(settings, scope, interrupt, permits, speaks=speaks))
         if outcome.is_news or speaks or as_json:
             lines = outcome.lines(stopped_by=interrupt.name)
             print_result(json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines))

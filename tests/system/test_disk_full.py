@@ -23,7 +23,7 @@ def assert_one_line(outcome: Outcome, *, code: int, place: Path) -> None:
     assert "unexpected" not in errors[0]
 
 
-@pytest.mark.parametrize("size_kib", [100, 700, 1300, 1900, 2600])
+@pytest.mark.parametrize("size_kib", [100, 700, 1300, 1900, 2500, 2800])
 def test_a_disk_that_fills_up_ends_the_run_and_the_next_completes_it(workplace: Workplace, size_kib: int) -> None:
     workplace.populate(ROWS)
     environ = workplace.environ(INDEX_COLUMNS="k,INN,note", BATCH_SIZE=2000)

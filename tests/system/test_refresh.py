@@ -243,6 +243,37 @@ def not_followed(environ: Environ) -> list[int]:
         ]
 
 
+SLOW_INSERT = """
+import os, signal, sys, threading, time
+from etl.shards import unique
+real = unique.insert
+def insert(connection, *arguments, **options):
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    rows = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3000000)"
+    connection.execute(f"{rows} SELECT max(i) FROM r")
+    unique.insert = real
+    return real(connection, *arguments, **options)
+unique.insert = insert
+from etl.migrate.command import Refresh, run as refresh
+from etl.verify.command import run as verify
+is_refresh = sys.argv[1] == "refresh"
+raise SystemExit(refresh(os.environ, refresh=Refresh()) if is_refresh else verify(os.environ, repair=True))
+"""
+
+
+@pytest.mark.parametrize("command", ["refresh", "repair"])
+def test_ctrl_c_lets_the_statement_end(workplace: Workplace, migrated: dict[str, str], command: str) -> None:
+    """ADBC would cancel a statement of the main thread."""
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid % 20 = 0")
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **migrated}
+    ended = subprocess.run(
+        [sys.executable, "-c", SLOW_INSERT, command], cwd=workplace.root, env=env, capture_output=True, check=False
+    )
+    assert (ended.returncode, b"error" in ended.stderr) == (128 + signal.SIGINT, False)
+    assert refreshed(migrated) == 0
+    assert differences(migrated) == []
+
+
 class Years(RuleBasedStateMachine):
     """An application's changes, runs and refreshes in any order."""
 
