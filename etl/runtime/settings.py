@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         None, "command to start after a run with exit code 0; it gets the outcome as JSON", "a command line, or nothing"
     )
     ON_FAILURE: Annotated[str | None, BeforeValidator(_command_line)] = _setting(
-        None, "command to start after a run with exit code 1, 2 or above 4", "a command line, or nothing"
+        None, "command to start after a run with another exit code, but not 3", "a command line, or nothing"
     )
 
     @classmethod

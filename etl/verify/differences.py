@@ -82,6 +82,11 @@ class Differences:
     def is_equal(self) -> bool:
         return not self.notes and not any(rows.count for rows in self.rows.values())
 
+    @property
+    def is_foreign_only(self) -> bool:
+        """Whether all that differs is rows that no run wrote."""
+        return not self.notes and 0 < self.foreign_rows == sum(rows.count for rows in self.rows.values())
+
     def note(self, kind: str, place: object, text: str) -> None:
         self.notes.append(_note(kind, place, text))
 

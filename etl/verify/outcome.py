@@ -176,7 +176,8 @@ class Outcome:
         if drift := last.differences.drift:
             lines.append(f"next: {drift}; other columns were compared")
         elif self.repaired is None and kinds - {"file"} and not self.warnings:
-            lines.append("next: python -m etl.verify --repair")
+            also = " --delete-foreign" if last.differences.is_foreign_only else ""
+            lines.append(f"next: python -m etl.verify --repair{also}")
         if "file" in kinds:
             lines.append("next: move away each file named above, run migrate, and verify again")
         return [

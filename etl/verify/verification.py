@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from etl.core.errors import Refused
 from etl.core.model import RowidRange, Table
 from etl.core.partition import ToUtf8
 from etl.runtime import log
@@ -129,15 +128,11 @@ class Verification:
                 self._bar.begin_verification(self._chunks.begin(inventory))
                 inventory.check(source, rowids, self._halt)
                 self._whole = inventory.result
-            try:
+            cause = self._walk(inventory, source)
+            if cause is None and not is_first:
+                if self._chunks.once_more(inventory):
+                    self._whole.differences.forget_files()  # they are read again
                 cause = self._walk(inventory, source)
-                if cause is None and not is_first:
-                    if self._chunks.once_more(inventory):
-                        self._whole.differences.forget_files()  # they are read again
-                    cause = self._walk(inventory, source)
-            except Refused:  # at this chunk; those before it were repaired
-                self._finish(inventory, rowids)
-                raise
             if cause is None and not is_first:
                 inventory.check(source, rowids, self._halt)
                 inventory.result.differences.add_files(self._whole.differences)
@@ -184,8 +179,6 @@ class Verification:
         if is_right or self._permits is None:
             deleted = None if self._permits is None else 0
             self._chunks.record(inventory, chunk, equal=found.differences.is_equal, deleted=deleted)
-        elif self._scope.budget_s is not None:
-            self._repair(inventory, [chunk])
         return checker.cause
 
     def _repair(self, inventory: Inventory, chunks: Sequence[Chunk]) -> None:

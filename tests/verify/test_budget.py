@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from itertools import count as count_from
 from pathlib import Path
@@ -97,6 +98,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     def interrupted_run(*args: Any) -> Any:
         if next(numbers) == chunk:
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)  # the main thread handles it
         return real(*args)
 
     monkeypatch.setattr(Checker, "run", interrupted_run)
@@ -221,6 +223,7 @@ def test_a_verification_that_is_stopped_does_not_claim_a_check_of_files(
 
     def interrupted_check(*args: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # the main thread handles it
         real(*args)
 
     monkeypatch.setattr(Inventory, "check_files", interrupted_check)

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -266,6 +267,7 @@ def test_a_signal_stops_it_and_it_says_how_much_was_compared(
         if not was_sent.is_set():
             was_sent.set()
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # the main thread handles it
         return real(*args, **kwargs)
 
     monkeypatch.setattr(owner, function, interrupted)
