@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from etl.core import ranges
+from etl.core.errors import EtlError
 from etl.core.model import RowidRange
 from etl.runtime import files
 
@@ -55,7 +56,7 @@ class Checks:
                 self._checks = checks
 
     def record(self, rowids: ranges.Coverage, checked_at: str, *, equal: bool, deleted: int | None) -> None:
-        """Replaces older checks of these rowids, and writes the file. Raises OSError.
+        """Replaces older checks of these rowids, and writes the file. Raises EtlError, or FileNotFoundError without a directory.
 
         `deleted` is None where nothing was to be deleted: the rows that the last refresh deleted there still count.
         """
@@ -108,7 +109,12 @@ class Checks:
     def _write(self, checks: list[Check]) -> None:
         self._checks = checks
         content = {"checks": [asdict(check) for check in checks]}
-        files.replace(self._path, json.dumps(content).encode(), durable=True)
+        try:
+            files.replace(self._path, json.dumps(content).encode(), durable=True)
+        except FileNotFoundError:
+            raise  # SHARD_DIR was deleted
+        except OSError as error:
+            raise EtlError(f"{self._path}: cannot be written ({error.strerror}); fix the cause and run again") from None
 
 
 def _check(*, first_rowid: int, last_rowid: int, checked_at: str, equal: bool, deleted: int) -> Check:
