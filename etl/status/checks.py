@@ -56,7 +56,7 @@ class Checks:
                 self._checks = checks
 
     def record(self, rowids: ranges.Coverage, checked_at: str, *, equal: bool, deleted: int | None) -> None:
-        """Replaces older checks of these rowids, and writes the file. Raises EtlError, or FileNotFoundError without a directory.
+        """Replaces older checks of these rowids, and writes the file. Raises EtlError.
 
         `deleted` is None where nothing was to be deleted: the rows that the last refresh deleted there still count.
         """
@@ -111,8 +111,6 @@ class Checks:
         content = {"checks": [asdict(check) for check in checks]}
         try:
             files.replace(self._path, json.dumps(content).encode(), durable=True)
-        except FileNotFoundError:
-            raise  # SHARD_DIR was deleted
         except OSError as error:
             raise EtlError(f"{self._path}: cannot be written ({error.strerror}); fix the cause and run again") from None
 
