@@ -209,7 +209,7 @@ def struck(environ: Environ, after: int, *, refresh: bool) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Connection, "execute", execute)
-        assert run(environ, force=True, refresh=Refresh() if refresh else None) in (0, 1)
+        assert run(environ, force=True, evolve=True, refresh=Refresh() if refresh else None) in (0, 1)
 
 
 def test_a_refresh_that_ends_after_any_commit_is_completed_by_the_next(workplace: Workplace) -> None:
@@ -285,6 +285,7 @@ class Years(RuleBasedStateMachine):
         self._is_followed = False
         """Whether the last thing done was a run with a cursor: then all but deleted rows are as in the source."""
         self._now = 0
+        self._new_columns = 0
 
     @initialize(shards=st.integers(1, 4), rows=st.integers(0, 30), wal=st.booleans(), indexed=st.booleans())
     def begin(self, shards: int, rows: int, *, wal: bool, indexed: bool) -> None:
@@ -356,6 +357,15 @@ class Years(RuleBasedStateMachine):
     def fill_a_gap(self, row: int) -> None:
         self._change("INSERT OR IGNORE INTO clients (id, k, at) VALUES (:row, 'in a gap', :now)", row=row)
 
+    @precondition(lambda self: self._new_columns < 3)
+    @rule(default=st.sampled_from(["", " DEFAULT 7"]))
+    def add_a_column(self, default: str) -> None:
+        self._new_columns += 1
+        name = f"c{self._new_columns}"
+        self._change(
+            f"ALTER TABLE clients ADD COLUMN {name} INTEGER{default}", f"UPDATE clients SET {name} = id WHERE id % 2"
+        )
+
     @rule()
     def vacuum(self) -> None:
         with closing(sqlite3.connect(self._place.source)) as database:
@@ -363,11 +373,11 @@ class Years(RuleBasedStateMachine):
 
     @rule()
     def load(self) -> None:
-        assert run(self._environ, force=True) == 0
+        assert run(self._environ, force=True, evolve=True) == 0
 
     @rule()
     def follow_the_cursor(self) -> None:
-        assert run(self._environ | CURSOR, force=True) == 0
+        assert run(self._environ | CURSOR, force=True, evolve=True) == 0
         self._is_followed = True
 
     @rule(after=st.integers(0, 12), refresh=st.booleans(), cursor=st.booleans())
@@ -378,8 +388,16 @@ class Years(RuleBasedStateMachine):
     @precondition(lambda self: not self._is_fresh)
     @rule(cursor=st.booleans())
     def refresh(self, *, cursor: bool) -> None:
-        assert run(self._environ | (CURSOR if cursor else {}), force=True, refresh=Refresh()) == 0
+        assert run(self._environ | (CURSOR if cursor else {}), force=True, evolve=True, refresh=Refresh()) == 0
         self._is_fresh = True
+
+    @rule()
+    def refresh_a_part(self) -> None:
+        assert run(self._environ, force=True, evolve=True, refresh=Refresh(budget_s=1e-9)) == 0
+
+    @rule()
+    def verify_a_part(self) -> None:
+        assert verify.run(self._environ, scope=Scope(budget_s=1e-9)) in {0, 2, 4}
 
     @invariant()
     def after_a_refresh_both_are_equal(self) -> None:
