@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from types import FrameType
 from typing import Self, TypeVar
@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TICK_S = 0.1
 
 
 class Interrupt:
@@ -60,7 +61,10 @@ class Interrupt:
     def call(self, work: Callable[[], T]) -> T:
         """Does the work in another thread: in the main thread ADBC takes SIGINT itself, and its statement fails."""
         with ThreadPoolExecutor(1, thread_name_prefix="etl") as pool:
-            return pool.submit(work).result()
+            future = pool.submit(work)
+            while wait([future], timeout=_TICK_S).not_done:
+                pass  # a signal that comes just before a wait does not end it
+            return future.result()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:

@@ -74,7 +74,7 @@ def test_a_trigger_in_a_shard_stops_whoever_would_write_rows_before_anything_is_
 
 
 @pytest.mark.parametrize(
-    ("write", "step"), [(load, "etl.migrate.run.load"), (repair, "etl.shards.replace.Replacement.replace")]
+    ("write", "step"), [(load, "etl.engines.local.load"), (repair, "etl.shards.replace.Replacement.replace")]
 )
 def test_a_trigger_made_in_the_last_moment_never_fires(
     *,
