@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from etl.core.routing import shard_of, shard_path
-from etl.runtime.console import Version, errors_as_lines, print_result
+from etl.runtime.console import Version, errors_as_lines, print_result, print_warning
+from etl.runtime.options import Given, with_settings
 from etl.runtime.settings import load
+from etl.shards import found_set
+from etl.shards.found_set import NoShards
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @errors_as_lines
-def _route(keys: Sequence[str]) -> int:
-    settings = load(os.environ, Path(".env"))
+def _route(given: Given, keys: Sequence[str]) -> int:
+    settings = load(given.environ, given.env_file)
+    shard_map = settings.shard_map
+    try:
+        shard_map = found_set.find(settings.SHARD_DIR, settings.TABLE_NAME).shard_map
+    except NoShards:
+        print_warning(
+            f"SHARD_DIR={settings.SHARD_DIR}: no shards of {settings.TABLE_NAME} yet; these are the shards of a run "
+            "with the settings of now"
+        )
     for key in keys:
         # The bytes as the shell gave them: they need not be UTF-8.
-        shard = shard_of(os.fsencode(key), num_shards=settings.NUM_SHARDS, reserved_shard=settings.RESERVED_SHARD)
+        shard = shard_of(os.fsencode(key), num_shards=shard_map.num_shards, reserved_shard=shard_map.reserved_shard)
         print_result(f"{shard}\t{shard_path(settings.SHARD_DIR, settings.TABLE_NAME, shard)}")
     return 0
 
 
 @app.command()
+@with_settings
 def main(
     keys: Annotated[list[str], typer.Argument(help="Keys, as text, exactly as they are in the table.")],
     *,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
-    """Print the shard of each key and the file of that shard, by the settings that a run in this directory has.
+    """Print the shard of each key and its file: as the shards in SHARD_DIR say, or, without shards, the settings.
 
     Example: NUM_SHARDS=10 python -m etl.route 00012345678
     """
-    raise typer.Exit(_route(keys))
+    raise typer.Exit(_route(given, keys))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, ShardMap
 
-logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # _unreadable_lines reports bad lines
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # _unreadable reports bad lines
+
+_CLOSE = 0.85
+"""So similar is a name to a setting's that is meant for it (`difflib`): SHARDS_DIR is, LOG_LEVEL is not."""
 
 
 def _names(text: object) -> object:
@@ -74,7 +78,11 @@ class Settings(BaseSettings):
     LOG_DIR: FilledPath = _setting(Path("./tmp"), "logs in JSON are written to LOG_DIR/logs", "a path")
     NUM_SHARDS: int = _setting(10, "number of shards for hashed keys", "a whole number from 1 to 4096", ge=1, le=4096)
     RESERVED_SHARD: int = _setting(
-        10, "shard for NULL, empty and blank keys", "a whole number from 0 up", ge=0, le=MAX_ROWID
+        lambda valid: valid["NUM_SHARDS"],
+        "shard for NULL, empty and blank keys",
+        "a whole number from 0 up",
+        ge=0,
+        le=MAX_ROWID,
     )
     BATCH_SIZE: int = _setting(
         6_000, "rows in a partition, which one query reads", "a whole number from 1 to 1000000", ge=1, le=1_000_000
@@ -170,11 +178,13 @@ def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     Raises Refused with one line for each fault: name, value, and what was expected.
     """
     given = {name: environ[name] for name in Settings.model_fields if name in environ}
-    faults = _unreadable_lines(env_file) if env_file and env_file.is_file() else []
+    lines = _lines(env_file) if env_file and env_file.is_file() else []
+    faults = _unreadable(lines)
     try:
         settings = Settings(_env_file=env_file, _env_file_encoding="utf-8", **given)  # type: ignore[call-arg,arg-type]  # options of the base class; text, to be parsed
     except ValidationError as error:
-        faults += [_fault(str(fault["loc"][0]), fault["input"]) for fault in error.errors()]
+        given_ones = [fault for fault in error.errors() if fault["type"] != "default_factory_not_called"]
+        faults += [_fault(str(fault["loc"][0]), fault["input"]) for fault in given_ones]
     if faults:
         raise Refused(*faults)
     return settings
@@ -186,16 +196,33 @@ def _fault(name: str, value: object) -> str:
     return f"{name}={value!r}: expected {expected}"
 
 
-def _unreadable_lines(env_file: Path) -> list[str]:
-    """A fault for each line that is not NAME=value, without the line's text, which may be a secret."""
+def misspelled(environ: Mapping[str, str], env_file: Path | None = None) -> list[str]:
+    """A warning for each name, in `environ` or in `env_file`, that is no setting but close to one. Raises Refused."""
+    given = [("the environment", name) for name in environ]
+    if env_file and env_file.is_file():
+        given += [(place, line.key) for place, line in _lines(env_file) if line.key]
+    return [
+        f"{name} in {place} is no setting and has no effect; {near[0]} is one"
+        for place, name in given
+        if name not in Settings.model_fields
+        if (near := get_close_matches(name.upper(), Settings.model_fields, n=1, cutoff=_CLOSE))
+    ]
+
+
+def _lines(env_file: Path) -> list[tuple[str, Binding]]:
+    """The lines of the file, each with its place. Raises Refused where it cannot be read."""
     try:
         with env_file.open(encoding="utf-8") as stream:
-            bindings = list(parse_stream(stream))
+            return [(f"{env_file}, line {line.original.line}", line) for line in parse_stream(stream)]
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(
             f"{env_file}: expected UTF-8 lines of NAME=value; cannot read it ({type(error).__name__})"
         ) from None
-    places = [(f"{env_file}, line {binding.original.line}", binding) for binding in bindings]
+
+
+def _unreadable(lines: Iterable[tuple[str, Binding]]) -> list[str]:
+    """A fault for each line that is not NAME=value, without the line's text, which may be a secret."""
+    places = list(lines)
     return [
         *(f"{place}: expected NAME=value" for place, line in places if line.error or (line.key and line.value is None)),
         *(

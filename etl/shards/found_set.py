@@ -17,6 +17,11 @@ from etl.core.routing import Key, in_file_names, shard_of, shard_path
 from etl.shards import ledger
 from etl.sqlite import sql, stdlib
 
+
+class NoShards(Refused):
+    """The directory has no shards, or none of the table."""
+
+
 _FILE_NAME = re.compile(r"(.+)_shard_\d{2,}\.db", re.DOTALL)
 
 
@@ -110,7 +115,7 @@ class ShardSet:
 def find(shard_dir: Path, table: str | None = None) -> ShardSet:
     """The shard set in the directory; `table` names it where there are several.
 
-    Raises Refused where there is none, or more than one and no `table`.
+    Raises NoShards, or Refused where there are several and no `table`.
     """
     names: dict[str, Path] = {}
     for path in sorted(shard_dir.glob("*_shard_*.db")):
@@ -120,7 +125,7 @@ def find(shard_dir: Path, table: str | None = None) -> ShardSet:
         names = {name: path for name, path in names.items() if name == in_file_names(table)}
     if not names:
         wanted = f"shards of {table}" if table else "shards"
-        raise Refused(f"{shard_dir}: expected {wanted}, found none; give the SHARD_DIR of a finished migration")
+        raise NoShards(f"{shard_dir}: expected {wanted}, found none; give the SHARD_DIR of a finished migration")
     if len(names) > 1:
         raise Refused(f"{shard_dir}: shards of several tables ({', '.join(sorted(names))}); say which with table=")
     (path,) = names.values()

@@ -1,10 +1,14 @@
-"""Durations, and the rate limit: how long and how fast."""
+"""Durations, the rate limit, and an option for each setting."""
+
+from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from etl.runtime.options import duration_s
+from etl.runtime.options import Given, duration_s, with_settings
 from etl.runtime.rate_limit import RateLimit
+from etl.runtime.settings import Settings, load
 
 SECONDS = {"90s": 90, "10m": 600, "2h": 7_200, "1h30m": 5_400, "1d": 86_400, "365d": 365 * 86_400}
 
@@ -55,3 +59,41 @@ def test_without_a_rate_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     RateLimit(None).wait(1_000_000, lambda: True)
     assert clock.now_s == 1000
+
+
+def test_each_setting_is_an_option_and_goes_before_the_environment_and_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file = tmp_path / "other.env"
+    env_file.write_text("NUM_SHARDS=4\nREADERS=2\nSHARDS_DIR=y\n")
+    monkeypatch.setenv("READERS", "3")
+    monkeypatch.delenv("NUM_SHARDS", raising=False)
+    found: list[Settings] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings
+    def main(keys: list[str], *, given: Given, quick: bool = False) -> None:
+        found.append(load(given.environ, given.env_file))
+        assert (keys, quick) == (["a", "b"], True)
+
+    app(
+        ["a", "b", "--quick", "--env-file", str(env_file), "--batch-size", "7", "--on-success", "x"],
+        standalone_mode=False,
+    )
+    (settings,) = found
+    assert (settings.NUM_SHARDS, settings.READERS, settings.BATCH_SIZE, settings.ON_SUCCESS) == (4, 3, 7, "x")
+    assert capsys.readouterr().err.startswith(f"warning: SHARDS_DIR in {env_file}, line 3 is no setting")
+    help_page = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in Settings.model_fields if f"--{name.lower().replace('_', '-')} " not in help_page] == []
+
+
+def test_a_file_of_settings_that_is_named_must_be_there() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings
+    def main(*, given: Given) -> None:
+        raise AssertionError(given)
+
+    assert CliRunner().invoke(app, ["--env-file", "none.env"]).exit_code == 2

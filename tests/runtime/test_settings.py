@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl.core.errors import Refused
-from etl.runtime.settings import Settings, load
+from etl.runtime.settings import Settings, load, misspelled
 from tests.workplace import REPOSITORY
 
 CPUS = os.cpu_count() or 1
@@ -35,11 +35,12 @@ DEFAULTS: dict[str, object] = {
     "ON_SUCCESS": None,
     "ON_FAILURE": None,
 }
+COMPUTED = {"RESERVED_SHARD": ("NUM_SHARDS", "10"), "WRITERS": ("CPU count", "2")}
+"""Defaults without a value of their own: what README and .env.example print."""
 ACCEPTED: list[tuple[str, str, object]] = [
     *(("SOURCE_DB", path, Path(path)) for path in ("a b.db", "/x/%41?#.db", "Клиенты.db", "-", "$HOME/${X}")),
     *(("TABLE_NAME", name, name) for name in ("two words", " ", 'a"b', "1", "[]", "{}", "null", "a=b")),
     *(("SHARD_KEY", name, name) for name in ("ключ", "select", "# no comment", "'quoted'")),
-    *(("NUM_SHARDS", text, number) for text, number in (("1", 1), ("4096", 4096), (" 7 ", 7), ("07", 7))),
     *(("RESERVED_SHARD", text, int(text)) for text in ("0", "4096", "9223372036854775807")),
     *(("TOTAL_ROWS", text, value) for text, value in (("", None), ("1", 1), ("5000000000", 5_000_000_000))),
     *(("GARB_COL_TICKER_MINUTES", text, float(text)) for text in ("0.5", "1440", "1e1")),
@@ -94,6 +95,12 @@ def test_a_value_is_parsed_to_its_type(name: str, text: str, value: object) -> N
     assert load({name: text}).model_dump() == DEFAULTS | {name: value}
 
 
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("4096", 4096), (" 7 ", 7), ("07", 7)])
+def test_rows_without_a_key_have_a_shard_of_their_own_unless_told_otherwise(text: str, value: int) -> None:
+    assert load({"NUM_SHARDS": text}).model_dump() == DEFAULTS | {"NUM_SHARDS": value, "RESERVED_SHARD": value}
+    assert load({"NUM_SHARDS": text, "RESERVED_SHARD": "3"}).RESERVED_SHARD == 3
+
+
 @pytest.mark.parametrize(("name", "text"), REFUSED)
 def test_a_bad_value_is_refused_by_name_with_what_was_expected(name: str, text: str) -> None:
     (line,) = faults({name: text})
@@ -129,13 +136,31 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
     )
     env_file.write_text("\n".join(lines), encoding="utf-8")
     settings = load({"READERS": "4", "WRITERS": "5", "unrelated": "x", "num_shards": "6"}, env_file)
-    changed = {"NUM_SHARDS": 20, "READERS": 4, "SHARD_KEY": "ключ", "WRITERS": 5}
+    changed = {"NUM_SHARDS": 20, "RESERVED_SHARD": 20, "READERS": 4, "SHARD_KEY": "ключ", "WRITERS": 5}
     assert settings.model_dump() == DEFAULTS | changed
 
 
 def test_the_environment_of_the_process_is_read_only_through_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUM_SHARDS", "20")
     assert load({}).NUM_SHARDS == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        *(("SHARDS_DIR", "SHARD_DIR"), ("NUM_SHARD", "NUM_SHARDS"), ("SOURCEDB", "SOURCE_DB")),
+        *(("num_shards", "NUM_SHARDS"), ("BATCHSIZE", "BATCH_SIZE"), ("LOG_LEVEL", None), ("LOGNAME", None)),
+        *((name, None) for name in (*DEFAULTS, "HOME", "PATH", "TABLE", "USER_DIR")),
+    ],
+)
+def test_a_name_close_to_a_setting_is_a_warning(tmp_path: Path, given: str, meant: str | None) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"READERS=2\n{given}=secret\n")
+    warned = [
+        f"{given} in {place} is no setting and has no effect; {meant} is one"
+        for place in ("the environment", f"{env_file}, line 2")
+    ]
+    assert misspelled({given: "secret"}, env_file) == (warned if meant else [])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n# only a comment\n"])
@@ -162,8 +187,8 @@ def test_a_file_that_is_not_utf8_is_a_fault(tmp_path: Path) -> None:
 
 def rendered(name: str) -> str:
     """The default as README and .env.example print it."""
-    if name == "WRITERS":
-        return "CPU count"
+    if name in COMPUTED:
+        return COMPUTED[name][0]
     match Settings.model_fields[name].default:
         case None:
             return "(unset)"
@@ -191,7 +216,7 @@ def test_the_table_of_the_readme_is_the_settings() -> None:
 def test_the_example_file_is_the_settings() -> None:
     text = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
     found = re.findall(r"^# (.+)\n(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE)
-    unset = {"(unset)": "", "CPU count": "2"}
+    unset = {"(unset)": ""} | dict(COMPUTED.values())
     expected = [(described(name), name, unset.get(rendered(name), rendered(name))) for name in Settings.model_fields]
     assert found == expected
 
