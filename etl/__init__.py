@@ -12,10 +12,11 @@ from etl.core.routing import shard_of  # noqa: E402 - see above
 from etl.runtime.version import VERSION  # noqa: E402 - see above
 
 if TYPE_CHECKING:
+    from etl.query.next_ids import next_ids
     from etl.query.open_shard import open_shard
     from etl.query.scan import scan_shards
 
-__all__ = ["open_shard", "scan_shards", "shard_of"]
+__all__ = ["next_ids", "open_shard", "scan_shards", "shard_of"]
 __version__ = VERSION
 
 
@@ -29,4 +30,8 @@ def __getattr__(name: str) -> object:
         from etl.query.open_shard import open_shard  # noqa: PLC0415 - see above
 
         return open_shard
+    if name == "next_ids":
+        from etl.query.next_ids import next_ids  # noqa: PLC0415 - see above
+
+        return next_ids
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": "Compare the shards with the source's rows; --repair fixes them.",
     "status": "Show the last run, the shards, their lag, the last verification.",
     "report": "Write SHARD_DIR/report.html: balance, keys and speed, in charts.",
+    "cutover": "Seal the shards when the application moves to them; --check, --undo.",
     "route": "Print the shard and the file of a key.",
 }
 """Each command, which is the module etl.<name>, and what it does."""

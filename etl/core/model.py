@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -161,6 +161,17 @@ class ReadTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """Since the cut-over a shard is its applications'. The fields are columns that `_etl_identity` has then."""
+
+    sealed_at: str
+    """ISO 8601, UTC."""
+    first_id: int | None
+    """From here to `last_id` rowids are this shard's own: applications may give them to new rows. None: no range."""
+    last_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """The settings that all runs over a shard must share. The fields are the columns of `_etl_identity`."""
 
@@ -172,6 +183,18 @@ class Identity:
     reserved_shard: int
     shard: int
     format_version: int = 1
+    """2 in a sealed shard."""
+    seal: Seal | None = None
+
+    def with_changes_of(self, found: Identity) -> Identity:
+        """The same with what may be another in a shard of the same set: it may have moved, follow, or be sealed."""
+        return replace(
+            self,
+            source=found.source,
+            ddl_sha256=found.ddl_sha256,
+            format_version=found.format_version,
+            seal=found.seal,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from etl.core.errors import AlreadyRunning, Refused
+from etl.core.errors import Refused
 from etl.migrate.disk_estimate import DiskEstimate
-from etl.runtime import limits, lock, log
+from etl.runtime import limits, log
 from etl.runtime.settings import Settings
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.shard import Shard
-from etl.status import status_file
 from etl.status.units import size
 
 _MIN_OPEN_FILES = 128
@@ -79,12 +78,3 @@ def directories(settings: Settings) -> Iterator[Refused]:
 def nearest(path: Path) -> Path:
     """The path, or the nearest directory above it that exists."""
     return next(there for there in (path, *path.absolute().parents) if os.path.lexists(there))
-
-
-def another_run(settings: Settings) -> AlreadyRunning | None:
-    """The error of a run while another is running in SHARD_DIR, on this table or another."""
-    for path in settings.SHARD_DIR.glob("*_status.json"):
-        run = status_file.read(path)
-        if run is not None and status_file.is_alive(run):
-            return lock.at_work(settings.SHARD_DIR, (run.pid, run.started_at))
-    return None

@@ -19,7 +19,16 @@ from etl.migrate.load import Load
 from etl.migrate.outcome import Outcome
 from etl.runtime import log
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, compaction, ledger_arrays, reconciliation, schema_drift, shard_set, source_identity
+from etl.shards import (
+    checkpoint,
+    compaction,
+    ledger_arrays,
+    reconciliation,
+    schema_drift,
+    seal,
+    shard_set,
+    source_identity,
+)
 from etl.shards.checkpoint import Checkpoint, R, T
 from etl.shards.comparison import Comparison
 from etl.shards.cursor import Cursor, column_of
@@ -80,6 +89,7 @@ class Migration:
         shards = shard_set.configured(settings, table)
         indexed = rehearse(table, shards.indexes)
         found = checkpoint.take(shards.shards, rowids, shards.indexes, self._each)
+        seal.check(settings.SHARD_DIR, found.found)
         drift = schema_drift.of(table, found.found)
         drift.check(settings.SOURCE_DB, shards.shards, evolve=self._evolve)
         last_rowid = found.done[-1].last_rowid if found.done else None

@@ -6,19 +6,26 @@ import os
 import sqlite3
 from pathlib import Path
 
+from etl.core.errors import Refused
 from etl.core.routing import Key
-from etl.shards import found_set
-from etl.sqlite import stdlib
+from etl.shards import found_set, ledger
+from etl.sqlite import sql, stdlib
 
 
-def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | None = None) -> sqlite3.Connection:
-    """A read-only connection to the shard of the key; close it when done.
+def open_shard(
+    key: Key, *, shard_dir: str | Path | None = None, table: str | None = None, writable: bool = False
+) -> sqlite3.Connection:
+    """A connection to the shard of the key, read-only unless it is `writable`; close it when done.
 
     Without `shard_dir`, SHARD_DIR and TABLE_NAME come from the environment or from `.env` in the current directory.
     With a SQLite before 3.52 (see `sqlite3.sqlite_version`) a query that uses an index on text made from reals may
     find no row: see "Indexes on text made of reals" in docs/moving-an-application.md.
 
-    Raises Refused or EtlError if the shard is missing, not finished, or of another set.
+    A writable connection waits five seconds for another writer, and a commit is on disk when it returns
+    (synchronous=FULL). Foreign keys are checked, unless the table has some itself: their parents may be in other files.
+
+    Raises Refused or EtlError if the shard is missing, not finished, of another set, or, for a writable connection,
+    not sealed by a cut-over.
     """
     if shard_dir is None:
         from etl.runtime.settings import load  # noqa: PLC0415 - importing pydantic is slow, and most callers give shard_dir
@@ -28,4 +35,19 @@ def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | No
     found = found_set.find(Path(shard_dir), table)
     shard = found.shard_of(key)
     found.check([shard])
-    return stdlib.connect(found.path(shard))
+    path = found.path(shard)
+    if not writable:
+        return stdlib.connect(path)
+    with stdlib.shard(path) as database:
+        if ledger.identity(database, path).seal is None:
+            raise Refused(f"{path}: expected a sealed shard, found one that runs write to; run cutover first")
+    return _writable(path, found.table)
+
+
+def _writable(path: Path, table: str) -> sqlite3.Connection:
+    uri = stdlib.file_uri(path, "rw")
+    database = sqlite3.connect(uri, uri=True, timeout=stdlib.BUSY_TIMEOUT_S)
+    has_parents = database.execute(f"PRAGMA main.foreign_key_list({sql.quote(table)})").fetchone() is not None
+    database.execute(f"PRAGMA foreign_keys = {'OFF' if has_parents else 'ON'}")
+    database.execute("PRAGMA synchronous = FULL")
+    return database

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl.core import ranges
-from etl.core.model import IDENTITY_TABLE, SCHEMA_TABLE, WINDOWS_TABLE, Index, Table, folded
+from etl.core.model import IDENTITY_TABLE, SCHEMA_TABLE, WINDOWS_TABLE, Index, Seal, Table, folded
 from etl.shards import ledger, schema_record
 from etl.shards.ledger import FirstRun
 from etl.shards.schema_record import SchemaRecord
@@ -50,6 +50,8 @@ class ShardContents:
     """The CREATE text of its table."""
     unfilled: frozenset[str] = frozenset()
     """New columns whose values old rows do not have yet."""
+    seal: Seal | None = None
+    """Since the cut-over."""
 
     @property
     def is_finished(self) -> bool:
@@ -57,7 +59,9 @@ class ShardContents:
         return self.serves and not self.indexes.missing and not self.indexes.outdated
 
 
-def read(connection: Connection, table: Table, indexes: Sequence[Index], *, serves: bool) -> ShardContents:
+def read(
+    connection: Connection, table: Table, indexes: Sequence[Index], *, serves: bool, seal: Seal | None
+) -> ShardContents:
     statements = texts(connection)
     record = schema_record.read(connection, statements)
     coverage, rows = ledger.coverage(connection)
@@ -72,6 +76,7 @@ def read(connection: Connection, table: Table, indexes: Sequence[Index], *, serv
         triggers=triggers(connection, table),
         ddl=statements.get(table.name),
         unfilled=record.columns,
+        seal=seal,
     )
 
 

@@ -40,6 +40,33 @@ def rehearse(table: Table, indexes: Sequence[Index]) -> IndexedColumns:
         return columns
 
 
+def keeps_sequence(table: Table) -> bool:
+    """Whether the table is AUTOINCREMENT. No PRAGMA says so, but only such a table creates sqlite_sequence."""
+    with _memory() as cursor:
+        cursor.execute(table.ddl)
+        cursor.execute(sql.SELECT_NAMES)
+        return ("sqlite_sequence",) in cursor.fetchall()
+
+
+def unique_beyond_key(table: Table, indexes: Sequence[Index]) -> list[str]:
+    """The columns of each UNIQUE constraint or index that equal rows may break in two shards.
+
+    Rows with the same key are in the same shard, so a constraint that has the key among its columns holds.
+    """
+    with _memory() as cursor:
+        for statement in (table.ddl, *(index.sql for index in indexes)):
+            cursor.execute(statement)
+        cursor.execute(sql.unique_columns(table))
+        columns: dict[str, list[tuple[str | None, str]]] = {}
+        for index, column, collation in cursor.fetchall():
+            columns.setdefault(index, []).append((column, collation))
+    return [
+        " and ".join(name or "an expression" for name, _ in of_index)
+        for of_index in columns.values()
+        if (table.key.name, "BINARY") not in of_index
+    ]
+
+
 def refusal_to_add(table: Table, ddl: str, columns: Sequence[str]) -> str:
     """Why ALTER TABLE cannot add columns that are declared so to a table with this CREATE text; empty if it can.
 

@@ -81,7 +81,7 @@ class ShardSet:
                 serves = ledger.serves(database)
                 columns.append(frozenset(name for _, name, *_ in database.execute(sql.columns(self.table))))
             # A file may have moved between two runs; a run that adds columns takes one shard after the other.
-            if found != replace(self.identity, shard=shard, source=found.source, ddl_sha256=found.ddl_sha256):
+            if found != replace(self.identity, shard=shard).with_changes_of(found):
                 raise Refused(
                     f"{path}: expected shard {shard} of table {self.table}, found a shard of another set; move it away"
                 )

@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from etl.core import ranges
 from etl.core.errors import Refused
-from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Identity, LedgerLine, RowidRange, Table
+from etl.core.model import IDENTITY_TABLE, WINDOWS_TABLE, Identity, LedgerLine, RowidRange, Seal, Table
 from etl.sqlite import sql
 
 CREATE_IDENTITY = f"""CREATE TABLE {IDENTITY_TABLE} (
@@ -31,6 +31,12 @@ CREATE_IDENTITY = f"""CREATE TABLE {IDENTITY_TABLE} (
     shard INTEGER NOT NULL,
     format_version INTEGER NOT NULL
 )"""
+
+_OPEN_FORMAT, _SEALED_FORMAT = 1, 2
+_FORMAT = 7
+"""The position of format_version in `_etl_identity`."""
+_SEAL_COLUMNS = {"sealed_at": "TEXT", "first_id": "INTEGER", "last_id": "INTEGER"}
+"""What a sealed shard has after it. A version that does not know them refuses the shard."""
 
 CREATE_WINDOWS = f"""CREATE TABLE {WINDOWS_TABLE} (
     first_rowid INTEGER PRIMARY KEY,
@@ -92,13 +98,37 @@ def names(database: Database) -> set[str]:
 
 
 def identity(database: Database, path: Path) -> Identity:
-    """Raises Refused where the file is no shard of this version."""
+    """Raises Refused where the file is no shard, or one of a format that this version does not know."""
     if not {IDENTITY_TABLE, WINDOWS_TABLE} <= names(database):
         raise Refused(f"{path}: expected a shard, found another database; move it away and run the migration again")
     rows = list(database.execute(_SELECT_IDENTITY))
-    if [len(row) for row in rows] != [len(fields(Identity))]:
-        raise Refused(f"{path}: expected a shard of this version's format, found another format; move it away")
-    return Identity(*rows[0])
+    version = rows[0][_FORMAT] if len(rows) == 1 and len(rows[0]) > _FORMAT else 0
+    if isinstance(version, int) and version > _SEALED_FORMAT:
+        raise Refused(
+            f"{path}: expected a shard of format {_SEALED_FORMAT} at most, found format {version}; a later version of "
+            "shard-migrate wrote it: install that"
+        )
+    widths = {_OPEN_FORMAT: _FORMAT + 1, _SEALED_FORMAT: _FORMAT + 1 + len(_SEAL_COLUMNS)}
+    if len(rows) != 1 or len(rows[0]) != widths.get(version):
+        raise Refused(f"{path}: expected a shard, found an _etl_identity of no known format; move it away")
+    settings, seal = rows[0][: _FORMAT + 1], rows[0][_FORMAT + 1 :]
+    return replace(Identity(*settings), seal=Seal(*seal) if seal else None)
+
+
+def add_seal(seal: Seal) -> Iterator[str]:
+    """The statements that seal a shard, which is not sealed yet."""
+    for name, kind in _SEAL_COLUMNS.items():
+        yield f"ALTER TABLE main.{IDENTITY_TABLE} ADD COLUMN {name} {kind}"
+    values = ("NULL" if value is None else sql.literal(str(value)) for value in astuple(seal))
+    assignments = (f"{name} = {value}" for name, value in zip(_SEAL_COLUMNS, values, strict=True))
+    yield f"UPDATE main.{IDENTITY_TABLE} SET format_version = {_SEALED_FORMAT}, {', '.join(assignments)}"
+
+
+def drop_seal() -> Iterator[str]:
+    """The statements that undo `add_seal`."""
+    yield f"UPDATE main.{IDENTITY_TABLE} SET format_version = {_OPEN_FORMAT}"
+    for name in _SEAL_COLUMNS:
+        yield f"ALTER TABLE main.{IDENTITY_TABLE} DROP COLUMN {name}"
 
 
 def update_ddl(sha256: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pyarrow as pa
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
-from etl.core.model import Identity, Index, LedgerLine, RowidRange, Table, folded
+from etl.core.model import Identity, Index, LedgerLine, RowidRange, Seal, Table, folded
 from etl.runtime import limits
 from etl.shards import contents, ledger, ledger_arrays, schema_record
 from etl.shards.contents import ShardContents
@@ -44,9 +44,11 @@ class Shard:
             with self.opened() as connection:
                 if not ledger.names(connection) and not self._has_pages():
                     return None  # a run was killed before its first commit here
-                self._check_identity(ledger.identity(connection, self.path))
+                identity = ledger.identity(connection, self.path)
+                self._check_identity(identity)
                 page_bytes = connection.pragma("page_size")
-                found = contents.read(connection, self.table, indexes, serves=self._serves(connection))
+                serves = self._serves(connection)
+                found = contents.read(connection, self.table, indexes, serves=serves, seal=identity.seal)
         except ShardError as error:
             if "not a database" in str(error):
                 raise Refused(f"{self.path}: expected a shard, found no database; move it away") from None
@@ -56,7 +58,7 @@ class Shard:
 
     def _check_identity(self, found: Identity) -> None:
         # A file may move; its rows tell whether it is the same (`source_identity`). CREATE texts: `schema_drift`.
-        now = replace(self._identity, source=found.source, ddl_sha256=found.ddl_sha256)
+        now = self._identity.with_changes_of(found)
         differing = [
             f"{field.name} {getattr(found, field.name)!r} in the shard, {getattr(now, field.name)!r} now"
             for field in fields(Identity)
@@ -117,8 +119,8 @@ class Shard:
             connection.execute(self.table.ddl)
             connection.execute(ledger.CREATE_IDENTITY)
             connection.execute(ledger.CREATE_WINDOWS)
-            names = [field.name for field in fields(Identity)]
-            row = dict(zip(names, astuple(self._identity), strict=True))
+            row = asdict(self._identity)
+            del row["seal"]
             connection.executemany(ledger.INSERT_IDENTITY, pa.RecordBatch.from_pylist([row]))
             connection.pragma("user_version", self.table.user_version)
             connection.pragma("application_id", self.table.application_id)
@@ -158,6 +160,31 @@ class Shard:
             schema_record.write_columns(connection, ())
             connection.execute(ledger.update_ddl(self._identity.ddl_sha256))
             connection.execute("COMMIT")
+
+    def seal(self, seal: Seal, *, sets_sequence: bool) -> None:
+        """Gives the shard to its applications; AUTOINCREMENT gives ids of the seal's range from now on."""
+        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in ledger.add_seal(seal):
+                connection.execute(statement)
+            if sets_sequence and seal.first_id is not None:
+                for statement in sql.set_sequence(self.table, seal.first_id - 1):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+
+    def unseal(self) -> None:
+        """Makes it a shard that runs may write to."""
+        with self.connect(cache_kib=limits.cache_kib(1)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in ledger.drop_seal():
+                connection.execute(statement)
+            connection.execute("COMMIT")
+
+    def last_rowid(self) -> int | None:
+        """The greatest rowid, also of rows that no run wrote."""
+        with self.opened() as connection:
+            last: int | None = connection.execute(sql.ends(self.table))[0][1]
+            return last
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes; `finish` builds them again. With many new rows this costs less than to update them."""

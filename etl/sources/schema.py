@@ -50,12 +50,29 @@ def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNT
         return int(last - first + 1)
 
 
+def sequence(path: Path, table: Table) -> int:
+    """The greatest id that AUTOINCREMENT has given; 0 before the first. Raises as `stdlib.source` does."""
+    with stdlib.source(path) as database:
+        row = database.execute("SELECT max(q.seq) FROM main.sqlite_sequence AS q WHERE q.name = ?", (table.name,))
+        (greatest,) = row.fetchone()
+        return greatest if isinstance(greatest, int) else 0
+
+
 def searches(path: Path, table: Table, column: str) -> bool:
     """Whether SQLite finds the greatest cells of the column by an index. Raises as `stdlib.source` does."""
     statement = f"SELECT {sql.rowid_of(table)} FROM {sql.named(table)} WHERE {sql.cell_of(column)} >= 0"
     with stdlib.source(path) as database:
         steps = database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
         return any(str(step[-1]).startswith("SEARCH") for step in steps)
+
+
+def rowid_name(database: sqlite3.Connection, table: str) -> str | None:
+    """A name by which SQL reaches the rowid: an alias that no column hides, or the INTEGER PRIMARY KEY column."""
+    rows = database.execute(sql.columns(table)).fetchall()
+    names = {folded(row[1]) for row in rows}
+    return next((alias for alias in _ROWID_ALIASES if alias not in names), None) or _rowid_column(
+        database, sql.quote(table), rows
+    )
 
 
 def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -> Table:
@@ -89,15 +106,15 @@ def _table(database: sqlite3.Connection, path: Path, name: str, key_name: str) -
         names = ", ".join(column.name for column in columns)
         raise Refused(f"{place}: SHARD_KEY={key_name}: expected a column of the table, found only: {names}")
     rowid_column = _rowid_column(database, quoted, rows)
-    free = [alias for alias in _ROWID_ALIASES if alias not in by_name]
-    if not free and rowid_column is None:
+    rowid = rowid_name(database, name)
+    if rowid is None:
         raise Refused(f"{place}: columns named rowid, _rowid_ and oid hide the rowid; rename one of them in the source")
     return Table(
         name=name,
         ddl=ddl,
         columns=columns,
         key=key,
-        rowid_name=free[0] if free else str(rowid_column),
+        rowid_name=rowid,
         rowid_column=rowid_column,
         indexes=indexes,
         triggers=tuple(row[0] for row in _of_table(database, "trigger", name)),

@@ -20,6 +20,8 @@ class SourceState:
     mtime_ns: int
     change_counter: int | None
     """SQLite adds 1 with each transaction (https://sqlite.org/fileformat.html, section 1.3.7); None in WAL mode."""
+    wal_mtime_ns: int | None = None
+    """Of the -wal file, to which WAL mode writes first; None where there is none, or an empty one."""
 
 
 def state(path: Path) -> SourceState:
@@ -27,6 +29,12 @@ def state(path: Path) -> SourceState:
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     found = path.stat()
-    is_wal = _WAL in header[_VERSIONS] or path.with_name(f"{path.name}-wal").exists()
-    counter = None if is_wal else int.from_bytes(header[_COUNTER], "big")
-    return SourceState(path=str(path.resolve()), size=found.st_size, mtime_ns=found.st_mtime_ns, change_counter=counter)
+    wal = path.with_name(f"{path.name}-wal")
+    is_wal = _WAL in header[_VERSIONS] or wal.exists()
+    return SourceState(
+        path=str(path.resolve()),
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        change_counter=None if is_wal else int.from_bytes(header[_COUNTER], "big"),
+        wal_mtime_ns=wal.stat().st_mtime_ns if wal.exists() and wal.stat().st_size else None,
+    )

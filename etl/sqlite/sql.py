@@ -139,12 +139,13 @@ def unsequenced(table: Table) -> str:
     )
 
 
-def set_sequence(table: Table) -> tuple[str, str]:
-    """Sets sqlite_sequence to the greatest rowid in the table."""
+def set_sequence(table: Table, last_id: int | None = None) -> tuple[str, str]:
+    """Sets sqlite_sequence: AUTOINCREMENT goes on above `last_id`, or above the greatest rowid in the table."""
     name, rowid = literal(table.name), rowid_of(table)
+    greatest = f"SELECT {name}, {rowid} FROM {named(table)} ORDER BY {rowid} DESC LIMIT 1"
     return (
         f"DELETE FROM main.sqlite_sequence WHERE name = {name}",
-        f"INSERT INTO main.sqlite_sequence SELECT {name}, {rowid} FROM {named(table)} ORDER BY {rowid} DESC LIMIT 1",
+        f"INSERT INTO main.sqlite_sequence {greatest if last_id is None else f'VALUES ({name}, {last_id})'}",
     )
 
 
@@ -157,6 +158,15 @@ def indexed_columns(table: Table) -> str:
     return (
         f"SELECT list.name, info.name FROM temp.pragma_index_list({literal(table.name)}, 'main') AS list, "
         "temp.pragma_index_xinfo(list.name, 'main') AS info WHERE info.key ORDER BY list.seq, info.seqno"
+    )
+
+
+def unique_columns(table: Table) -> str:
+    """Each unique index of the table with each of its columns (NULL for an expression) and their collations."""
+    return (
+        f"SELECT list.name, info.name, info.coll FROM temp.pragma_index_list({literal(table.name)}, 'main') AS list, "
+        "temp.pragma_index_xinfo(list.name, 'main') AS info WHERE info.key AND list.\"unique\" "
+        "ORDER BY list.seq DESC, info.seqno"
     )
 
 

@@ -90,6 +90,8 @@ def _lines(found: Snapshot) -> Iterator[str]:
             f"  proved: {found.proved_percent} % of rowids compared and equal within "
             f"{span((datetime.now(UTC) - oldest).total_seconds())}, oldest {oldest:%Y-%m-%d %H:%M:%S} UTC"
         )
+    if found.sealed_at:
+        yield f"  sealed: {_moment(found.sealed_at)}; applications write to the shards, and runs refuse"
     for shard in found.unproved:
         yield f"  shard {shard} was loaded later than the others and not fully verified since"
     yield from (f"  note: {note}" for note in found.notes)

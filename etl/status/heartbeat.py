@@ -46,6 +46,7 @@ class Heartbeat:
             started_at=started.isoformat(),
             updated_at=started.isoformat(),
             last_success_at=before.last_success_at if before else None,
+            sealed_at=before.sealed_at if before else None,
             shards=before.shards if before else (),
             **self._proof(),
         )

@@ -46,6 +46,7 @@ def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
             _seconds(run.last_full_proof_at),
         ),
         "rows_differing": ("Rows that the last verification found different; absent before it", run.rows_differing),
+        "sealed_timestamp_seconds": ("When the cut-over sealed the shards; 0 before it", _seconds(run.sealed_at)),
         "resident_memory_bytes": ("Memory of the run's process", run.rss_bytes),
     }
 

@@ -52,6 +52,8 @@ class Snapshot:
     """Of the rowids that every shard has, those that were equal when they were last compared."""
     oldest_check: str | None = None
     """When the comparison of the oldest of them began."""
+    sealed_at: str | None = None
+    """When the cut-over sealed the first of them."""
     unproved: list[int] = field(default_factory=list)
     """Shards that were loaded later than the others, without a full verification since."""
     notes: list[str] = field(default_factory=list)
@@ -118,6 +120,8 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
 def _ledger(path: Path, snapshot: Snapshot) -> tuple[ranges.Coverage, int | None, FirstRun | None]:
     try:
         with read_only.opened(path) as connection:
+            if seal := ledger.identity(connection, path).seal:
+                snapshot.sealed_at = min(seal.sealed_at, snapshot.sealed_at or seal.sealed_at)
             coverage, rows = ledger.coverage(connection)
             return coverage, rows, ledger.first_run(connection)
     except EtlError as error:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from etl.runtime import files
+from etl.core.errors import AlreadyRunning
+from etl.runtime import files, lock
 from etl.status.progress import Figures
 
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -67,6 +68,8 @@ class RunStatus(Figures):
     """When the last verification ended that compared all rows and found them equal."""
     rows_differing: int | None = None
     """Rows that the last verification found different; None before the first."""
+    sealed_at: str | None = None
+    """When the cut-over was."""
     warnings: Sequence[str] = ()
     """What the operator should know, although it did not end the run."""
     format_version: int = FORMAT_VERSION
@@ -106,3 +109,12 @@ def is_alive(status: RunStatus) -> bool:
         same = abs(process.create_time() - status.process_started_s) < _SAME_PROCESS_S
         return same and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def another_run(shard_dir: Path) -> AlreadyRunning | None:
+    """The error of a run while another is running in SHARD_DIR, on this table or another."""
+    for path in shard_dir.glob("*_status.json"):
+        run = read(path)
+        if run is not None and is_alive(run):
+            return lock.at_work(shard_dir, (run.pid, run.started_at))
+    return None

@@ -14,6 +14,7 @@ from etl.core.model import RowidRange
 from etl.runtime import files, log
 from etl.runtime.settings import Settings
 from etl.runtime.version import VERSION
+from etl.shards import seal
 from etl.sources.source_file import SourceState
 from etl.sqlite.adbc import sqlite_version
 from etl.status import status_file, verifications
@@ -49,6 +50,8 @@ class Outcome:
     """Whether the check of the files came to its end."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison that are no differences."""
+    sealed_at: str | None = None
+    """When the cut-over was: since then applications may write to the shards."""
 
     @property
     def exit_code(self) -> int:
@@ -108,6 +111,7 @@ class Outcome:
             },
             "file_check": self.file_check,
             "warnings": list(self.warnings),
+            "sealed_at": self.sealed_at,
             "version": VERSION,
             "source": asdict(self.source),
             "rows_differing": sum(rows.count for rows in self.last.differences.rows.values()),
@@ -159,7 +163,12 @@ class Outcome:
         if last.is_unfinished:
             lines.append("the load is unfinished: run migrate; only windows that all shards have were compared")
         lines += [f"  {line}" for line in last.differences.lines()]
-        if foreign := last.differences.foreign_rows:
+        if self.sealed_at and not last.differences.is_equal:
+            lines.append(
+                f"sealed since {seal.since(self.sealed_at)}: applications write to the shards, so rows that differ from the source "
+                "are ahead of it by right"
+            )
+        elif foreign := last.differences.foreign_rows:
             lines.append(
                 f"  no run wrote {foreign:,} of these rows, perhaps an application did; --repair keeps them, "
                 "--repair --delete-foreign deletes them"
@@ -175,7 +184,7 @@ class Outcome:
         kinds = last.differences.counts().keys()
         if drift := last.differences.drift:
             lines.append(f"next: {drift}; other columns were compared")
-        elif self.repaired is None and kinds - {"file"} and not self.warnings:
+        elif self.repaired is None and kinds - {"file"} and not self.warnings and not self.sealed_at:
             also = " --delete-foreign" if last.differences.is_foreign_only else ""
             lines.append(f"next: python -m etl.verify --repair{also}")
         if "file" in kinds:

@@ -79,13 +79,6 @@ class ShardReader:
         return EtlError(f"{self.path}: {' '.join(damage[0].split())}; {NEXT_STEP}") if damage else None
 
 
-def keeps_sequence(table: Table) -> bool:
-    """Whether the table is AUTOINCREMENT. No PRAGMA says so, but only such a table creates sqlite_sequence."""
-    with Connection(Path(":memory:"), cache_kib=limits.cache_kib(1), uri=":memory:") as connection:
-        connection.execute(table.ddl)
-        return (_SEQUENCE,) in connection.execute(sql.SELECT_NAMES)
-
-
 def faults(
     readers: Mapping[int, ShardReader],
     *,

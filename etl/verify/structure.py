@@ -12,6 +12,7 @@ from etl.core.errors import EtlError, Refused
 from etl.core.model import RowidRange, folded
 from etl.runtime import files
 from etl.shards.contents import ShardContents, ShardIndexes
+from etl.shards.ddl_check import keeps_sequence
 from etl.shards.ledger_arrays import Ledger, Numbers
 from etl.shards.reconciliation import ManifestCheck
 from etl.shards.schema_drift import SchemaDrift
@@ -22,7 +23,7 @@ from etl.verify import ledgers
 from etl.verify.differences import Differences, Result
 from etl.verify.ledgers import Ledgers
 from etl.verify.scope import Scope
-from etl.verify.shard_reader import NEXT_STEP, ShardReader, ShardSchema, keeps_sequence
+from etl.verify.shard_reader import NEXT_STEP, ShardReader, ShardSchema
 
 _REBUILD = "python -m etl.status --rebuild-manifest writes it again"
 

@@ -13,7 +13,7 @@ from etl.runtime import log
 from etl.runtime.lock import Turn
 from etl.runtime.rate_limit import RateLimit
 from etl.runtime.settings import Settings
-from etl.shards import schema_drift, shard_set, source_identity
+from etl.shards import schema_drift, seal, shard_set, source_identity
 from etl.shards.comparison import Comparison
 from etl.shards.schema_drift import SchemaDrift
 from etl.sources import schema, source_file
@@ -66,6 +66,7 @@ class Verification:
         self._bar = ProgressBar(Progress())
         self._started, self._start = log.now(), time.perf_counter()
         self._warnings: tuple[str, ...] = ()
+        self._sealed_at: str | None = None
         self._whole: Result | None = None
         """What belongs to no chunk."""
         self._whole_left: Result | None = None
@@ -113,7 +114,10 @@ class Verification:
         shards = shard_set.configured(settings, table)
         found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
         drift = schema_drift.of(table, found)
+        if seals := seal.of(found):
+            self._sealed_at = seal.sealed_at(seals)
         if self._permits is not None:
+            seal.check(settings.SHARD_DIR, found)
             replace(drift, altered={}).check(settings.SOURCE_DB, shards.shards)  # the rest can be repaired
         comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
         is_first = self._whole is None
@@ -241,4 +245,5 @@ class Verification:
             cause=cause,
             are_files_checked=self._are_files_checked,
             warnings=self._warnings,
+            sealed_at=self._sealed_at,
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from etl.core import portability
-from etl.core.errors import EtlError, Refused
+from etl.core.errors import Refusals
 from etl.core.model import RowidRange, ShardMap, Table
 from etl.migrate import disk_estimate, preflight
 from etl.migrate.disk_estimate import DiskEstimate
@@ -18,21 +16,22 @@ from etl.migrate.plan.profile import ColumnProfile, KeyProfile
 from etl.migrate.plan.sample import Count, Sample
 from etl.runtime import files
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, read_only, schema_drift, shard_set, source_identity
-from etl.shards.checkpoint import Checkpoint, R, T
+from etl.shards import checkpoint, read_only, schema_drift, seal, shard_set, source_identity
+from etl.shards.checkpoint import Checkpoint
 from etl.shards.cursor import column_of
 from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
 from etl.sqlite import sql
+from etl.status import status_file
 
 _TRIAL_ROWS = 12_500
 """Rows of the trial load from each range of the sample."""
 
 
 @dataclass(slots=True)
-class Plan:
+class Plan(Refusals):
     """What a run would do."""
 
     table: str
@@ -56,30 +55,6 @@ class Plan:
     index_s: float | None = None
     trial_rows: int = 0
     warnings: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    exit_code: int = 0
-
-    def refuse(self, error: EtlError) -> None:
-        """Adds a reason why a run would end before it begins."""
-        self.refusals += str(error).splitlines()
-        self.exit_code = max(self.exit_code, Refused.exit_code, error.exit_code)
-
-    @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """An error of the block becomes a refusal."""
-        try:
-            yield
-        except EtlError as error:
-            self.refuse(error)
-
-    def one_by_one(self, work: Callable[[T], R], items: Iterable[T], /) -> list[R]:
-        """As `checkpoint.one_by_one`, but an error becomes a refusal, and the result of its item None."""
-        results: list[R | None] = []
-        for item in items:
-            results.append(None)
-            with self.refusing():
-                results[-1] = work(item)
-        return cast("list[R]", results)  # None is also what `Shard.find` returns if there is no file
 
 
 def make(settings: Settings, *, evolve: bool = False) -> Plan:
@@ -97,11 +72,13 @@ def make(settings: Settings, *, evolve: bool = False) -> Plan:
             plan.refuse(refusal)
         directory = preflight.nearest(settings.SHARD_DIR)
         plan.free_bytes = shutil.disk_usage(directory).free if directory.is_dir() else None
-        running = preflight.another_run(settings)
+        running = status_file.another_run(settings.SHARD_DIR)
         if running:
             plan.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
         draft = _Draft(settings, plan, table, rowids, is_live=running is not None)
+        with plan.refusing():
+            seal.check(settings.SHARD_DIR, draft.found.found)
         with plan.refusing():
             draft.compare_schema(evolve=evolve)
         for part in (draft.compare_source, draft.add_cursor, draft.add_disk, draft.add_rows):
@@ -127,8 +104,8 @@ class _Draft:
         known = read_only.Known(manifest.coverage(), manifest.rows(), run_at_work=is_live)
         for shard in self._shards:
             shard.known = known
-        self._found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, plan.one_by_one)
-        self._drift = schema_drift.of(table, self._found.found)
+        self.found: Checkpoint = checkpoint.take(self._shards, rowids, self._indexes, plan.one_by_one)
+        self._drift = schema_drift.of(table, self.found.found)
         if any(shard.is_half_written for shard in self._shards):
             plan.warnings.append(
                 "a run is at work here, or was killed in the middle of a transaction: what is done is taken from the "
@@ -147,7 +124,7 @@ class _Draft:
         if self._drift.altered:
             return
         warning = source_identity.check(
-            settings.SOURCE_DB, self._drift.common, self._shards, self._found, self._plan.one_by_one, force=False
+            settings.SOURCE_DB, self._drift.common, self._shards, self.found, self._plan.one_by_one, force=False
         )
         self._plan.warnings += [warning] if warning else []
 
@@ -169,14 +146,15 @@ class _Draft:
         settings = self._settings
         indexed = rehearse(self._table, self._indexes)
         self._plan.warnings += portability.warnings(self._table, indexed, self._indexes)
+        self._plan.warnings += seal.warnings(self._table, self._indexes)
         self._disk = disk_estimate.estimate(
-            settings.SOURCE_DB, self._table, self._rowids, self._found, indexed, writers=settings.WRITERS
+            settings.SOURCE_DB, self._table, self._rowids, self.found, indexed, writers=settings.WRITERS
         )
         self._plan.bytes_todo = self._disk.bytes
-        if not self._found.is_complete:
+        if not self.found.is_complete:
             preflight.check(
                 self._shards,
-                self._found,
+                self.found,
                 directory=preflight.nearest(settings.SHARD_DIR),
                 writers=settings.WRITERS,
                 needed=self._disk,
@@ -185,7 +163,7 @@ class _Draft:
 
     def add_rows(self) -> None:
         """Samples the source's rows, and loads some of them into memory."""
-        settings, plan, table, left = self._settings, self._plan, self._table, self._found.backlog
+        settings, plan, table, left = self._settings, self._plan, self._table, self.found.backlog
         sampled = sample.take(
             settings.SOURCE_DB, table, self._rowids, (*left.fresh, *left.lost), range_rows=_TRIAL_ROWS
         )
@@ -205,7 +183,7 @@ class _Draft:
             plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, growth=self._disk.growth)
         trial = trial_load.run(settings, table, sampled.ranges, self._indexes)
         if trial is not None:
-            rows_to_index = sampled.rows_todo.rows if self._found.is_finished else sampled.source_rows.rows
+            rows_to_index = sampled.rows_todo.rows if self.found.is_finished else sampled.source_rows.rows
             plan.trial_rows = trial.rows
             plan.load_s = trial.load_s * sampled.rows_todo.rows
             plan.index_s = trial.index_s * rows_to_index

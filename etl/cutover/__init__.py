@@ -1,0 +1,1 @@
+"""python -m etl.cutover: the shards become the applications', after everything is proved."""
