@@ -102,7 +102,7 @@ def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force
             rows = sum(each.count for each in differences.rows.values()) + outcome.first.newer_rows
             raise Refused(
                 f"SHARD_DIR={settings.SHARD_DIR}: expected shards equal to the source, found {counted(rows, 'row')} "
-                "that differ; applications may have written them, and after --undo a refresh or a repair replaces "
+                "with differences; applications may have written them, and after --undo a refresh or a repair replaces "
                 "them; --undo --force opens the shards all the same"
             )
     for slot in seal.of(found):

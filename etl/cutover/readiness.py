@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from etl.core.errors import Refusals, Refused
@@ -46,6 +46,10 @@ def assess(settings: Settings) -> Readiness:
         ready.table = table
         ready.seals = seal.of(found.found)
         ready.is_sealed = len(ready.seals) == len(shards)
+        if any(shard.is_half_written for shard in shards):
+            raise Refused(
+                f"SHARD_DIR={settings.SHARD_DIR}: a run was killed in the middle of a transaction; run migrate"
+            )
         if ready.is_sealed or ready.refusals:
             return ready
         ready.is_autoincrement = keeps_sequence(table)
@@ -55,18 +59,16 @@ def assess(settings: Settings) -> Readiness:
         ready.greatest_id = max(0, sequence, rowids.last_rowid if rowids else 0, *(last or 0 for last in last_rowids))
         with ready.refusing():
             schema_drift.of(table, found.found).check(settings.SOURCE_DB, shards)
-        _check_load(ready, settings, shards, found)
+        _check_load(ready, settings, found)
         _check_proof(ready, settings, found)
     return ready
 
 
-def _check_load(ready: Readiness, settings: Settings, shards: Sequence[ReadOnlyShard], found: Checkpoint) -> None:
+def _check_load(ready: Readiness, settings: Settings, found: Checkpoint) -> None:
     place = f"SHARD_DIR={settings.SHARD_DIR}"
     missing = [str(settings.shard_map.shards[slot]) for slot, each in enumerate(found.found) if each is None]
     if missing:
         ready.refuse(Refused(f"{place}: expected all shards, found no file of {', '.join(missing)}; run migrate"))
-    elif any(shard.is_half_written for shard in shards):
-        ready.refuse(Refused(f"{place}: a run was killed in the middle of a transaction; run migrate"))
     elif not found.backlog.is_nothing:
         rowids = counted(found.backlog.span, "rowid")
         ready.refuse(Refused(f"{place}: expected every row of the source, found {rowids} to load; run migrate"))
@@ -97,6 +99,8 @@ def _check_proof(ready: Readiness, settings: Settings, found: Checkpoint) -> Non
             )
         )
     for slot in checkpoint.without_proof(found.unproved, proof.started_at):
+        if found.found[slot] is None:
+            continue  # said above
         ready.refuse(
             Refused(
                 f"{place}: shard {settings.shard_map.shards[slot]} was loaded later than the others and not fully "

@@ -22,9 +22,11 @@ def of(found: Sequence[ShardContents | None]) -> Mapping[int, Seal]:
 def check(shard_dir: Path, found: Sequence[ShardContents | None]) -> None:
     """Raises Refused where a shard is sealed: a run would replace and delete rows that applications wrote."""
     if seals := of(found):
-        some = "" if len(seals) == len(found) else f" ({len(seals)} of {len(found)}; cutover seals the others)"
+        moment = since(sealed_at(seals))
+        if len(seals) < len(found):
+            moment += f" ({len(seals)} of {len(found)}; cutover seals the others)"
         raise Refused(
-            f"SHARD_DIR={shard_dir}: the shards are sealed since {since(sealed_at(seals))}{some}: applications write to them; "
+            f"SHARD_DIR={shard_dir}: the shards are sealed since {moment}: applications write to them; "
             "remove runs and repairs from cron; if no application has written yet, cutover --undo opens them again"
         )
 

@@ -165,8 +165,8 @@ class Outcome:
         lines += [f"  {line}" for line in last.differences.lines()]
         if self.sealed_at and not last.differences.is_equal:
             lines.append(
-                f"sealed since {seal.since(self.sealed_at)}: applications write to the shards, so rows that differ from the source "
-                "are ahead of it by right"
+                f"sealed since {seal.since(self.sealed_at)}: applications write to the shards, so rows that differ "
+                "from the source are ahead of it by right"
             )
         elif foreign := last.differences.foreign_rows:
             lines.append(

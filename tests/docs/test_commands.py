@@ -48,6 +48,7 @@ def test_the_example_of_each_command_succeeds(workplace: Workplace, name: str) -
     indexes = settings.Settings.model_fields["INDEX_COLUMNS"].default
     environ = workplace.environ(SHARD_KEY="MOBILE_NUMBER", INDEX_COLUMNS=",".join(indexes))
     assert migrate(environ | {"SOURCE_DB": str(workplace.root / "clients.db")}) == 0
+    assert ran("etl.verify", environ | {"SOURCE_DB": str(workplace.root / "clients.db")}).code == 0
     example = re.search(r"Example: (.+)", import_module(module_of(name)).main.__doc__)
     assert example is not None
     given = {"NUM_SHARDS": "3", "RESERVED_SHARD": "3", "PYTHONPATH": str(REPOSITORY)}

@@ -109,7 +109,7 @@ def test_the_readmes_example_of_reading_runs(place: Path) -> None:
 
 def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
     kinds = {kind for manual in MANUALS for kind in re.findall(r"^```(\w*)$", text(manual), re.MULTILINE)}
-    assert kinds - {""} <= {"console", "python", "go", "sql", "cron", "mermaid"}
+    assert kinds - {""} <= {"console", "python", "go", "sql", "sh", "cron", "mermaid"}
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_the_go_routes_the_golden_vectors(tmp_path: Path) -> None:
 
 
 def test_the_sql_routes_the_golden_vectors() -> None:
-    (query,) = blocks("moving-an-application.md", "sql")
+    query, _ = blocks("moving-an-application.md", "sql")
     with closing(sqlite3.connect(":memory:")) as database:
         for key, shard in golden():
             digest = hashlib.sha256(key.encode()).hexdigest()
