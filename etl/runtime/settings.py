@@ -126,13 +126,13 @@ class Settings(BaseSettings):
     )
     MAX_RATE: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
         None,
-        "rows a second that a run or a verification reads on average; `--max-rate` goes before it",
+        "rows a second that a run or a verification reads on average",
         "a whole number from 1 up, or nothing",
         ge=1,
     )
     MAX_DELETE_PERCENT: float = _setting(
         10.0,
-        "percentage of the rows that a refresh may delete from the shards; more need `--allow-deletes`",
+        "percentage of the shards' rows that a refresh may delete; `--allow-deletes N` goes beyond",
         "a number from 0 to 100",
         ge=0,
         le=100,

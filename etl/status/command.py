@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from rich.table import Table as RichTable
 from etl.core.errors import Refused
 from etl.runtime import files, lock, log
 from etl.runtime.console import Version, errors_as_lines, print_result, tolerate_closed
+from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import private_files
 from etl.runtime.settings import load
 from etl.shards import checkpoint, reconciliation, shard_set
@@ -27,8 +27,6 @@ from etl.status import snapshot, summary
 from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
 from etl.status.units import counted, left, size, span
-
-_ENV_FILE = Path(".env")
 
 
 @errors_as_lines
@@ -152,16 +150,18 @@ def _table(found: Snapshot) -> RichTable:
     return table
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @app.command()
+@with_settings
 def main(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild-manifest", help="Write the manifest again from the shards' ledgers.")
     ] = False,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
@@ -169,10 +169,8 @@ def main(
     Works during a run, after it, and before the first one. It takes no lock and writes nothing; only --rebuild-manifest
     does both.
 
-    Settings are those of etl.migrate, from the environment or from the file .env in this directory.
-
     Example: SHARD_DIR=shards python -m etl.status --json
     """
     if rebuild:
-        raise typer.Exit(rebuild_manifest(os.environ, _ENV_FILE))
-    raise typer.Exit(run(os.environ, _ENV_FILE, as_json=as_json))
+        raise typer.Exit(rebuild_manifest(given.environ, given.env_file))
+    raise typer.Exit(run(given.environ, given.env_file, as_json=as_json))
