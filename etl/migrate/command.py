@@ -79,8 +79,7 @@ def show_plan(
     if as_json:
         print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
     else:
-        with tolerate_closed(sys.stdout):
-            render.show(planned)
+        render.show(planned)
     print_errors(*planned.refusals)
     return planned.exit_code
 

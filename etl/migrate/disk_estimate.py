@@ -37,6 +37,8 @@ class DiskEstimate:
     indexes: int
     meanwhile: int
     """Temporary files: SQLite's sorter or the -wal files."""
+    by_index: dict[str, int]
+    """Each index → its bytes in all shards after the run."""
 
     @property
     def growth(self) -> int:
@@ -87,5 +89,8 @@ def estimate(
     wal_rows = min(rows, slots * limits.TRANSACTION_ROWS) if found.is_finished else 0
     wal = wal_rows * (row_in_pages + sum(entries.values())) / _FILLED
     return DiskEstimate(
-        round(rows * row_in_pages / _FILLED) + new_bytes, round(sum(index_bytes.values())), round(max(sorters, wal))
+        round(rows * row_in_pages / _FILLED) + new_bytes,
+        round(sum(index_bytes.values())),
+        round(max(sorters, wal)),
+        {name: round((rows + sum(found.rows)) * entry / _FILLED) for name, entry in entries.items()},
     )

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     SHARD_KEY: Name = _setting("MOBILE_NUMBER", "column that decides the shard", "a name")
     INDEX_COLUMNS: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = _setting(
         ("INN", "MOBILE_NUMBER", "SNILS", "ИНН", "СНИЛС"),
-        "columns to index in each shard, if they exist, as `idx_<table>_<column>`",
+        "columns to index in each shard, if they exist, beside the shard key, as `idx_<table>_<column>`",
         "names with commas between them, or nothing",
     )
     COPY_INDEXES: bool = _setting(True, "also create the source table's own indexes in the shards", "true or false")

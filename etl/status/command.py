@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, print_result, tolerate_closed
+from etl.runtime.console import Version, errors_as_lines, once, print_result, tolerate_closed
 from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import private_files
 from etl.runtime.settings import load
@@ -26,7 +26,7 @@ from etl.sources import schema
 from etl.status import snapshot, summary
 from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
-from etl.status.units import counted, left, size, span
+from etl.status.units import counted, left, percent, size, span
 
 
 @errors_as_lines
@@ -90,7 +90,7 @@ def _lines(found: Snapshot) -> Iterator[str]:
         )
     for shard in found.unproved:
         yield f"  shard {shard} was loaded later than the others and not fully verified since"
-    yield from (f"  note: {note}" for note in found.notes)
+    yield from (f"  note: {note}" for note in once(found.notes))
 
 
 def _run_lines(run: RunStatus) -> Iterator[str]:
@@ -145,7 +145,7 @@ def _table(found: Snapshot) -> RichTable:
     table.add_column("counted by")
     for each in shards:
         rows = "no file" if not each.bytes else "unknown" if each.rows is None else f"{each.rows:,}"
-        share = "" if each.rows is None else f"{each.rows / max(1, found.rows):.1%}"
+        share = "" if each.rows is None else percent(each.rows / max(1, found.rows))
         table.add_row(str(each.shard), rows, size(each.bytes), share, each.known_from)
     return table
 

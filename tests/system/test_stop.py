@@ -55,6 +55,7 @@ def test_a_second_signal_aborts_at_once(
         aborted = finished(process)
     assert time.monotonic() - begun < HANG_SECONDS / 4
     assert aborted.code == 128 + second
+    assert aborted.err.splitlines()[-1] == f"{second.name}: stopped at once; run again to resume"
     assert_completed(environ)
 
 

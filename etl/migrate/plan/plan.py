@@ -25,7 +25,6 @@ from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
-from etl.sqlite import sql
 
 _TRIAL_ROWS = 12_500
 """Rows of the trial load from each range of the sample."""
@@ -49,6 +48,10 @@ class Plan:
     bytes_todo: int | None = None
     """The disk estimate: bytes that must be free for the run."""
     free_bytes: int | None = None
+    indexes: dict[str, int] = field(default_factory=dict)
+    """Each index → estimated bytes in all shards after the run."""
+    index_changes: dict[str, str] = field(default_factory=dict)
+    """Those that shards lack, or have too much: name → created, dropped or replaced."""
     cursor_column: str | None = None
     cursor_is_indexed: bool | None = None
     """Whether the source has an index that begins with the cursor column; None without one."""
@@ -120,7 +123,7 @@ class _Draft:
         self._plan = plan
         self._table = table
         self._rowids = rowids
-        self._indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        self._indexes = shard_set.indexes(settings, table)
         self._shards = shard_set.shards_as(ReadOnlyShard, settings, table)
         self._disk: DiskEstimate | None = None
         manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
@@ -172,7 +175,12 @@ class _Draft:
         self._disk = disk_estimate.estimate(
             settings.SOURCE_DB, self._table, self._rowids, self._found, indexed, writers=settings.WRITERS
         )
-        self._plan.bytes_todo = self._disk.bytes
+        self._plan.bytes_todo, self._plan.indexes = self._disk.bytes, self._disk.by_index
+        shards = [each.indexes for each in self._found.found if each]
+        created = {index.name for indexes in shards for index in indexes.missing}
+        dropped = {index.name for indexes in shards for index in indexes.outdated}
+        self._plan.index_changes = dict.fromkeys(dropped, "dropped") | dict.fromkeys(created, "created")
+        self._plan.index_changes |= dict.fromkeys(created & dropped, "replaced")
         if not self._found.is_complete:
             preflight.check(
                 self._shards,
