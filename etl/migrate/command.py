@@ -209,15 +209,15 @@ def main(
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
     if plan and (with_demo or rows is not None):
-        raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
+        raise typer.BadParameter("--plan and --demo do not go together")
     if with_demo and given.options:
         raise typer.BadParameter(f"--demo has settings of its own; leave out {', '.join(given.options)}")
     if (plan or with_demo) and (refresh or stop_after is not None):
-        raise typer.BadParameter("--refresh and --stop-after need a run, not --plan or --demo")
+        raise typer.BadParameter("--plan and --demo take no --refresh and no --stop-after")
     if evolve and with_demo:
         raise typer.BadParameter("--evolve needs a run or --plan, not --demo")
     if (allow_deletes is not None or delete_foreign or budget is not None) and not refresh:
-        raise typer.BadParameter("--allow-deletes, --delete-foreign and --budget go with --refresh")
+        raise typer.BadParameter("--allow-deletes, --delete-foreign, --budget need --refresh")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:

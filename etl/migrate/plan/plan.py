@@ -210,7 +210,7 @@ class _Draft:
                 f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
             )
         if self._disk is not None:
-            plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, growth=self._disk.growth)
+            plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, self._disk)
         trial = trial_load.run(settings, table, sampled.ranges, self._indexes)
         if trial is not None:
             rows_to_index = sampled.rows_todo.rows if self._found.is_finished else sampled.source_rows.rows
@@ -220,14 +220,15 @@ class _Draft:
 
 
 def _shard_bytes(
-    shard_map: ShardMap, sampled: Sample, shards: Sequence[ReadOnlyShard], *, growth: int
+    shard_map: ShardMap, sampled: Sample, shards: Sequence[ReadOnlyShard], disk: DiskEstimate
 ) -> dict[int, int]:
     """Each shard's bytes after the run: keys are spread evenly over the hash shards; the reserved one has the rest."""
     keyless = sampled.key.keyless / max(1, sampled.rows)
+    sizes = [shard.path.stat().st_size if shard.path.is_file() else 0 for shard in shards]
+    growth = disk.growth - disk.new_shard * sizes.count(0)
     expected = {}
-    for number, shard in zip(shard_map.shards, shards, strict=True):
+    for number, size in zip(shard_map.shards, sizes, strict=True):
         share = (1 - keyless) / shard_map.num_shards * (number < shard_map.num_shards)
         share += keyless * (number == shard_map.reserved_shard)
-        size = shard.path.stat().st_size if shard.path.is_file() else 0
-        expected[number] = size + round(growth * share)
+        expected[number] = (size or disk.new_shard) + round(max(0, growth) * share)
     return expected

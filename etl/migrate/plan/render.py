@@ -35,7 +35,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  to do: {_count(plan.rows_todo)} in {counted(plan.windows_todo or 0, 'window')}"
     key = plan.key
     if key is not None:
-        lengths = f"{key.shortest} to {key.longest} characters" if key.longest else "no other in the sample"
+        shortest = "" if key.shortest == key.longest else f"{key.shortest} to "
+        lengths = f"{shortest}{key.longest} characters" if key.longest else "no other in the sample"
         yield (
             f"  key: {key.name}, affinity {key.affinity}; NULL {percent(key.null)}, empty {percent(key.empty)}, "
             f"blank {percent(key.blank)}; {lengths}"
