@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_breaks_long_lines_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert fitted(LINE, Terminal()) == "  12:00:00  plan  source=/data/a.db\n    rowids=1..1000000"
-    assert fitted("a\n\nb", Terminal()) == "a\n\nb"
+    assert fitted(f"{'a-' * 30} b\n\nc", Terminal()) == f"{'a-' * 30}\n  b\n\nc", "a word stays whole"
     json = '{\n "warnings": ["' + LINE * 2 + '"]\n}'
     assert fitted(json, Terminal()) == json
     assert fitted(LINE, io.StringIO()) == LINE, "a file gets one line"
