@@ -41,13 +41,13 @@ def _duration(flag: str, meaning: str) -> Any:
     return typer.Option(flag, parser=duration_s, metavar="DURATION", help=meaning)
 
 
-_COMPARE = "ompare only for this time (90s, 10m, 2h), oldest check first; the next one goes on from there."
+_BUDGET = "compare only for this time (90s, 10m, 2h), oldest check first; the next one goes on from there."
 StopAfter = Annotated[
     int | None,
     _duration("--stop-after", "Stop after this time (90s, 10m, 2h) with exit code 0; the next run goes on."),
 ]
-Budget = Annotated[int | None, _duration("--budget", f"C{_COMPARE}")]
-RefreshBudget = Annotated[int | None, _duration("--budget", f"With --refresh: c{_COMPARE}")]
+Budget = Annotated[int | None, _duration("--budget", _BUDGET.capitalize())]
+RefreshBudget = Annotated[int | None, _duration("--budget", f"With --refresh: {_BUDGET}")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print what a terminal would show, also where there is none.")
 ]
@@ -150,10 +150,10 @@ class _Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if near := getattr(error, "possibilities", None):  # of an unknown option
+            if hasattr(error, "possibilities"):  # an unknown option
                 known = [flag for each in self.params for flag in each.opts if flag not in _DANGEROUS]
                 longer = [flag for flag in known if flag.startswith(error.option_name)]  # type: ignore[attr-defined]  # it has both
-                error.possibilities = longer or [flag for flag in near if flag in known]  # type: ignore[attr-defined]  # as above
+                error.possibilities = longer or [flag for flag in error.possibilities or () if flag in known]
             raise
 
 

@@ -94,7 +94,7 @@ def test_each_setting_is_an_option_and_goes_before_the_environment_and_the_file(
     ("typed", "suggested"),
     [
         ("--source", ["--source-db"]),
-        ("--shard-d", ["--shard-dir"]),
+        ("--sh", ["--shard-dir", "--shard-key"]),
         ("--forc", []),
         ("--allow-delete", []),
         ("--delete_foreign", []),
