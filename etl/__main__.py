@@ -40,7 +40,7 @@ def module_of(command: str) -> str:
     return "etl.route" if command == "route" else f"etl.{command}.command"
 
 
-app = typer.Typer(cls=_Commands, no_args_is_help=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Commands, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,12 +10,12 @@ import typer
 
 from etl.core.routing import shard_of, shard_path
 from etl.runtime.console import Version, errors_as_lines, print_result, print_warning
-from etl.runtime.options import Given, with_settings
+from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.settings import load
 from etl.shards import found_set
 from etl.shards.found_set import NoShards
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @errors_as_lines
@@ -39,7 +39,7 @@ def _route(given: Given, keys: Sequence[str]) -> int:
 @app.command()
 @with_settings
 def main(
-    keys: Annotated[list[str], typer.Argument(help="Keys, as text, exactly as they are in the table.")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY", help="Keys, as text, exactly as they are in the table.")],
     *,
     given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before

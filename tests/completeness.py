@@ -52,7 +52,7 @@ def _serving_faults(environ: Mapping[str, str]) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{environ['SOURCE_DB']}?mode=ro", uri=True)) as source:
         found = source.execute("SELECT name FROM pragma_table_info(?)", (environ["TABLE_NAME"],))
         columns = [name for (name,) in found]
-    wanted = {name for name in environ["INDEX_COLUMNS"].split(",") if name in columns}
+    wanted = {name for name in (environ["SHARD_KEY"], *environ["INDEX_COLUMNS"].split(",")) if name in columns}
     for path in shard_files(environ):
         with closing(opened(path)) as database:
             (mode,) = database.execute("PRAGMA journal_mode").fetchone()

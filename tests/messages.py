@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.workplace import REPOSITORY
 
-RAISED = {"EtlError", "Refused", "AlreadyRunning", "ShardError", "_error"}
+RAISED = {"EtlError", "Refused", "AlreadyRunning", "NoShards", "ShardError", "_error"}
 """Errors, and the methods that put a place before a message."""
-FAULTS = {"_fault", "_unreadable_lines"}
+FAULTS = {"_fault", "_unreadable"}
 """Functions whose f-strings are lines of an error that joins several."""
 
 

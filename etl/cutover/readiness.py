@@ -13,7 +13,6 @@ from etl.shards.checkpoint import Checkpoint
 from etl.shards.ddl_check import keeps_sequence
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema, source_file
-from etl.sqlite import sql
 from etl.status import status_file, verifications
 from etl.status.units import counted
 
@@ -40,7 +39,7 @@ def assess(settings: Settings) -> Readiness:
         if running := status_file.another_run(settings.SHARD_DIR):
             ready.refuse(running)
         table, rowids = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
-        indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        indexes = shard_set.indexes(settings, table)
         shards = shard_set.shards_as(ReadOnlyShard, settings, table)
         found = checkpoint.take(shards, rowids, indexes, ready.one_by_one)
         ready.table = table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,10 +25,9 @@ from etl.runtime.console import (
     errors_as_lines,
     print_errors,
     print_result,
-    replace_closed_streams,
     tolerate_closed,
 )
-from etl.runtime.options import Budget, MaxRate, StopAfter, Verbose, speaks
+from etl.runtime.options import Application, Given, RefreshBudget, StopAfter, Verbose, speaks, with_settings
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -38,8 +36,6 @@ from etl.status.heartbeat import Heartbeat
 from etl.status.progress import Progress
 from etl.status.status_file import RunStatus
 from etl.verify import outcome as verify
-
-_ENV_FILE = Path(".env")
 
 
 @errors_as_lines
@@ -52,18 +48,14 @@ def run(
     refresh: Refresh | None = None,
     speaks: bool = True,
     stop_after_s: float | None = None,
-    max_rate: int | None = None,
 ) -> int:
     """One migration with the settings of `environ` over `env_file`; the exit code.
 
     With `force` it goes on although the disk seems too small, or the source seems to be another one than before. With
     `evolve` it adds new columns of the source to the shards. Unless it `speaks`, it prints nothing but warnings and
-    errors. `max_rate` goes before MAX_RATE. With `refresh` old rows are brought to what the source has now, after the
-    new ones are loaded.
+    errors. With `refresh` old rows are brought to what the source has now, after the new ones are loaded.
     """
     settings = load(environ, env_file)
-    if max_rate is not None:
-        settings = settings.model_copy(update={"MAX_RATE": max_rate})
     with hooks.reported(settings) as report, private_files(), Interrupt(stop_after_s) as interrupt:
         outcome, status, refreshed = interrupt.call(
             lambda: _migrate(settings, interrupt, force=force, evolve=evolve, refresh=refresh, speaks=speaks)
@@ -87,8 +79,7 @@ def show_plan(
     if as_json:
         print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
     else:
-        with tolerate_closed(sys.stdout):
-            render.show(planned)
+        render.show(planned)
     print_errors(*planned.refusals)
     return planned.exit_code
 
@@ -168,13 +159,14 @@ def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True
     return text
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @app.command()
+@with_settings
 def main(
     rows: Annotated[
-        int | None, typer.Argument(help=f"With --demo: how many rows to invent; {demo.ROWS} by default.")
+        int | None, typer.Argument(metavar="ROWS", help=f"With --demo: how many to invent; {demo.ROWS} by default.")
     ] = None,
     *,
     with_demo: Annotated[
@@ -198,52 +190,50 @@ def main(
     delete_foreign: Annotated[
         bool, typer.Option("--delete-foreign", help="With --refresh: also delete rows that no run wrote.")
     ] = False,
-    budget: Budget = None,
+    budget: RefreshBudget = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what a run would do, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as one JSON object.")] = False,
     stop_after: StopAfter = None,
-    max_rate: MaxRate = None,
     verbose: Verbose = False,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Move one table of an SQLite file into shard files, or add its new rows to them.
 
-    Settings come from the environment, over the file .env here, over their defaults; the README lists them. Without a
-    terminal, as in cron, a run that succeeds prints nothing.
+    Settings are options here, in the environment, or in the file .env. Without a terminal, as in cron, a run that
+    succeeds prints nothing.
 
     Exit codes: 0 done, 1 failed, 2 misconfigured or refused, 3 already running, 4 a refresh left differences,
     129/130/143 stopped by a signal.
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.migrate --plan
     """
-    replace_closed_streams()
     if plan and (with_demo or rows is not None):
-        raise typer.BadParameter("--plan cannot be combined with --demo, which has settings of its own")
-    if (plan or with_demo) and (stop_after is not None or max_rate is not None):
-        raise typer.BadParameter("--stop-after and --max-rate need a run, not --plan or --demo")
+        raise typer.BadParameter("--plan and --demo do not go together")
+    if with_demo and given.options:
+        raise typer.BadParameter(f"--demo has settings of its own; leave out {', '.join(given.options)}")
+    if (plan or with_demo) and (refresh or stop_after is not None):
+        raise typer.BadParameter("--plan and --demo take no --refresh and no --stop-after")
     if evolve and with_demo:
         raise typer.BadParameter("--evolve needs a run or --plan, not --demo")
-    if refresh and (plan or with_demo):
-        raise typer.BadParameter("--refresh needs a run, not --plan or --demo")
     if (allow_deletes is not None or delete_foreign or budget is not None) and not refresh:
-        raise typer.BadParameter("--allow-deletes, --delete-foreign and --budget go with --refresh")
+        raise typer.BadParameter("--allow-deletes, --delete-foreign, --budget need --refresh")
     if as_json and not plan:
         raise typer.BadParameter("--json needs --plan")
     if plan:
-        raise typer.Exit(show_plan(os.environ, _ENV_FILE, evolve=evolve, as_json=as_json))
+        raise typer.Exit(show_plan(given.environ, given.env_file, evolve=evolve, as_json=as_json))
     if rows is not None and not with_demo:
         raise typer.BadParameter("a number of rows needs --demo")
     if with_demo:
         raise typer.Exit(run_demo(demo.ROWS if rows is None else rows))
     raise typer.Exit(
         run(
-            os.environ,
-            _ENV_FILE,
+            given.environ,
+            given.env_file,
             force=force,
             evolve=evolve,
             refresh=Refresh(allow_deletes, delete_foreign, budget) if refresh else None,
             speaks=speaks(verbose=verbose),
             stop_after_s=stop_after,
-            max_rate=max_rate,
         )
     )

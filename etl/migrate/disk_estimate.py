@@ -37,6 +37,10 @@ class DiskEstimate:
     indexes: int
     meanwhile: int
     """Temporary files: SQLite's sorter or the -wal files."""
+    new_shard: int
+    """The bytes of a new shard without rows; `rows` has them, too."""
+    by_index: dict[str, int]
+    """Each index → its bytes in all shards after the run."""
 
     @property
     def growth(self) -> int:
@@ -80,12 +84,16 @@ def estimate(
             missing[index.name] += shard.rows if shard else 0
     index_bytes = {name: (rows + missing[name]) * entry / _FILLED for name, entry in entries.items()}
     new_shards = sum(shard is None for shard in found.found)
-    new_bytes = new_shards * (_PAGES_OF_A_NEW_SHARD + len(entries)) * page
+    new_shard = (_PAGES_OF_A_NEW_SHARD + len(entries)) * page
     rebuilt = sum(found.rows) if found.is_finished and found.growth > limits.REINDEX_GROWTH else 0
     largest = max((index_bytes[name] + rebuilt * entry / _FILLED for name, entry in entries.items()), default=0.0)
     sorters = largest * min(writers, slots) / slots
     wal_rows = min(rows, slots * limits.TRANSACTION_ROWS) if found.is_finished else 0
     wal = wal_rows * (row_in_pages + sum(entries.values())) / _FILLED
     return DiskEstimate(
-        round(rows * row_in_pages / _FILLED) + new_bytes, round(sum(index_bytes.values())), round(max(sorters, wal))
+        round(rows * row_in_pages / _FILLED) + new_shards * new_shard,
+        round(sum(index_bytes.values())),
+        round(max(sorters, wal)),
+        new_shard,
+        {name: round((rows + sum(found.rows)) * entry / _FILLED) for name, entry in entries.items()},
     )

@@ -94,9 +94,10 @@ class Migration:
         drift.check(settings.SOURCE_DB, shards.shards, evolve=self._evolve)
         last_rowid = found.done[-1].last_rowid if found.done else None
         self._progress.resume(last_rowid)
-        if warning := source_identity.check(
+        warning = source_identity.check(
             settings.SOURCE_DB, drift.common, shards.shards, found, self._each, force=self._force
-        ):
+        )
+        if warning and not len(self._replaced):  # else the same run has said so before
             log.event("source", "WARNING", changed=warning)
             self._warn(warning)
         if not found.is_complete or drift.new:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from etl.report import data, html, run_sections, shard_sections
 from etl.report.data import Inspection
 from etl.report.html import Markdown, Part
 from etl.runtime import files, log
-from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
+from etl.runtime.console import Version, errors_as_lines, print_result
+from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.settings import load
 from etl.runtime.version import VERSION
 
@@ -49,7 +49,7 @@ SECTIONS = (
 )
 """The cards in the order of the page; notebooks/validate_shards.ipynb has the same."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @errors_as_lines
@@ -95,8 +95,10 @@ def _page(inspection: Inspection) -> str:
 
 
 @app.command()
+@with_settings
 def main(
     *,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Write SHARD_DIR/report.html: rows, bytes and keys by shard, speed and windows, with charts.
@@ -105,5 +107,4 @@ def main(
 
     Example: SHARD_DIR=shards python -m etl.report
     """
-    replace_closed_streams()
-    raise typer.Exit(run(os.environ, Path(".env")))
+    raise typer.Exit(run(given.environ, given.env_file))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -17,6 +20,7 @@ from etl.core.errors import EtlError
 from etl.runtime.version import VERSION
 
 P = ParamSpec("P")
+_SHARD = re.compile(r"_shard_\d{2,}\.db")
 
 
 def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
@@ -35,18 +39,53 @@ def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
 
 def print_errors(*lines: str) -> None:
     with tolerate_closed(sys.stderr):
-        for line in lines:
-            print(f"error: {line}", file=sys.stderr)
+        for line in once(lines):
+            print(fitted(f"error: {line}", sys.stderr), file=sys.stderr)
 
 
 def print_warning(line: str) -> None:
     with tolerate_closed(sys.stderr):
-        print(f"warning: {line}", file=sys.stderr)
+        print(fitted(f"warning: {line}", sys.stderr), file=sys.stderr)
+
+
+def print_over_echo(line: str) -> None:
+    """Prints on a line of its own, where a terminal has just shown ^C."""
+    with tolerate_closed(sys.stderr):
+        print(f"\r{line}" if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def print_result(text: str) -> None:
     with tolerate_closed(sys.stdout):
-        print(text)
+        print(fitted(text, sys.stdout))
+
+
+def once(lines: Iterable[str]) -> list[str]:
+    """The lines; of those that differ only in a shard's number the first, with the count of the others."""
+    groups: dict[str, list[str]] = {}
+    for line in lines:
+        groups.setdefault(_SHARD.sub("", line), []).append(line)
+    return [
+        _SHARD.sub(rf"\g<0> and {len(group) - 1} more", group[0], count=1) if len(group) > 1 else group[0]
+        for group in groups.values()
+    ]
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Long lines broken between words, as a terminal shows them best; elsewhere, and in JSON, they stay whole."""
+    if not stream.isatty() or text.startswith("{"):
+        return text
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(
+            line,
+            columns,
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+            replace_whitespace=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.splitlines()
+    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pyarrow as pa
 from loguru import logger
 
 from etl.core.errors import EtlError, Refused
+from etl.runtime.console import fitted
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -34,6 +35,9 @@ _CONSOLE_EVENTS = {  # and every warning
     "repaired",
     "waiting",
 }
+
+_SAID_ONCE = {"plan", "reindex", "partial"}
+"""A run that replaces old rows, which keep new ones out, begins again and again; the console gets these once."""
 
 _FILE_NAME = re.compile(r"(?:migration|verify)_\d{8}T\d{6}\.\d{6}Z\.log")
 
@@ -63,7 +67,10 @@ def to_file(log_dir: Path, started: datetime, *, name: str = "migration", speaks
     logger.enable("etl")
     sinks = [logger.add(lambda message: _write_json(file, message), level="DEBUG", format="{message}", catch=False)]
     level = "INFO" if speaks else "WARNING"
-    sinks.append(logger.add(_write_console, level=level, format="{message}", catch=False))
+    said: set[str] = set()
+    sinks.append(
+        logger.add(lambda message: _write_console(message, said), level=level, format="{message}", catch=False)
+    )
     try:
         yield path
     finally:
@@ -126,10 +133,13 @@ def _write_json(file: TextIO, message: Message) -> None:
         raise EtlError(f"{file.name}: the log cannot be written ({error.strerror}); fix that and run again") from None
 
 
-def _write_console(message: Message) -> None:
+def _write_console(message: Message, said: set[str]) -> None:
     record = message.record
+    if record["message"] in said & _SAID_ONCE:
+        return
+    said.add(record["message"])
     if record["message"] not in _CONSOLE_EVENTS and record["level"].name != "WARNING":
         return  # the command prints an error itself, as its last line
     text = "  ".join(f"{name}={value}" for name, value in record["extra"]["fields"].items())
     with suppress(OSError):  # a closed console is no reason to end a run
-        print(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", file=sys.stderr)
+        print(fitted(f"{record['time']:%H:%M:%S}  {record['message']:<10} {text}", sys.stderr), file=sys.stderr)

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     SHARD_KEY: Name = _setting("MOBILE_NUMBER", "column that decides the shard", "a name")
     INDEX_COLUMNS: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = _setting(
         ("INN", "MOBILE_NUMBER", "SNILS", "ИНН", "СНИЛС"),
-        "columns to index in each shard, if they exist, as `idx_<table>_<column>`",
+        "columns to index in each shard, if they exist, beside the shard key, as `idx_<table>_<column>`",
         "names with commas between them, or nothing",
     )
     COPY_INDEXES: bool = _setting(True, "also create the source table's own indexes in the shards", "true or false")
@@ -126,13 +126,13 @@ class Settings(BaseSettings):
     )
     MAX_RATE: Annotated[int | None, BeforeValidator(_unset_if_empty)] = _setting(
         None,
-        "rows a second that a run or a verification reads on average; `--max-rate` goes before it",
+        "rows a second that a run or a verification reads on average",
         "a whole number from 1 up, or nothing",
         ge=1,
     )
     MAX_DELETE_PERCENT: float = _setting(
         10.0,
-        "percentage of the rows that a refresh may delete from the shards; more need `--allow-deletes`",
+        "percentage of the shards' rows that a refresh may delete; `--allow-deletes N` goes beyond",
         "a number from 0 to 100",
         ge=0,
         le=100,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from types import FrameType
 from typing import Self, TypeVar
+
+from etl.runtime.console import print_over_echo
 
 T = TypeVar("T")
 
@@ -62,17 +63,19 @@ class Interrupt:
         """Does the work in another thread: in the main thread ADBC takes SIGINT itself, and its statement fails."""
         with ThreadPoolExecutor(1, thread_name_prefix="etl") as pool:
             future = pool.submit(work)
-            while wait([future], timeout=_TICK_S).not_done:
-                pass  # a signal that comes just before a wait does not end it
+            is_said = False
+            while wait([future], timeout=_TICK_S).not_done:  # a signal that comes just before a wait does not end it
+                if self._signal and not is_said:
+                    is_said = True
+                    print_over_echo(f"{self.name}: stopping after the windows in flight; press again to stop at once")
             return future.result()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
             if number == signal.SIGHUP == self._signal:
                 return  # a closing terminal may send it twice
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, f"\n{signal.Signals(number).name}: stopped at once; run again to resume\n".encode())
             os._exit(128 + number)  # like kill -9: the shards' journals undo what is not committed
         self._signal = signal.Signals(number)
         self.stop.set()
-        line = f"{self._signal.name}: stopping after the windows in flight; press again to stop at once\n"
-        with suppress(OSError):  # the terminal may be gone
-            os.write(sys.stderr.fileno(), line.encode())

@@ -67,6 +67,18 @@ def unique_beyond_key(table: Table, indexes: Sequence[Index]) -> list[str]:
     ]
 
 
+def searches_key(table: Table, indexes: Sequence[Index]) -> bool:
+    """Whether SQLite finds rows by the shard key, with the table's own indexes and these, and does not scan them.
+
+    True also where a statement fails: then `rehearse` says so.
+    """
+    with _memory() as cursor:
+        if _refusal(cursor, [table.ddl, *(index.sql for index in indexes)]):
+            return True
+        cursor.execute(sql.explained_search(table, table.key.name))
+        return any(str(step[-1]).startswith("SEARCH") for step in cursor.fetchall())
+
+
 def refusal_to_add(table: Table, ddl: str, columns: Sequence[str]) -> str:
     """Why ALTER TABLE cannot add columns that are declared so to a table with this CREATE text; empty if it can.
 

@@ -12,6 +12,7 @@ from etl.core.errors import Refused
 from etl.core.model import Identity, Index, ShardMap, Table
 from etl.core.routing import shard_path
 from etl.runtime.settings import Settings
+from etl.shards.ddl_check import searches_key
 from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
 from etl.sqlite import sql
@@ -36,9 +37,14 @@ class ConfiguredShardSet:
 
 def configured(settings: Settings, table: Table) -> ConfiguredShardSet:
     """Opens nothing. Raises Refused where a shard's path is too long."""
-    indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
     manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
-    return ConfiguredShardSet(shards(settings, table), settings.shard_map, indexes, manifest)
+    return ConfiguredShardSet(shards(settings, table), settings.shard_map, indexes(settings, table), manifest)
+
+
+def indexes(settings: Settings, table: Table) -> tuple[Index, ...]:
+    """Those of every finished shard: by the settings, and one that begins with the shard key."""
+    chosen = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+    return chosen if searches_key(table, chosen) else (*chosen, sql.key_index(table, chosen))
 
 
 def shards(settings: Settings, table: Table) -> list[Shard]:

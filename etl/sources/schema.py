@@ -60,9 +60,8 @@ def sequence(path: Path, table: Table) -> int:
 
 def searches(path: Path, table: Table, column: str) -> bool:
     """Whether SQLite finds the greatest cells of the column by an index. Raises as `stdlib.source` does."""
-    statement = f"SELECT {sql.rowid_of(table)} FROM {sql.named(table)} WHERE {sql.cell_of(column)} >= 0"
     with stdlib.source(path) as database:
-        steps = database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        steps = database.execute(sql.explained_search(table, column)).fetchall()
         return any(str(step[-1]).startswith("SEARCH") for step in steps)
 
 

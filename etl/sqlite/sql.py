@@ -199,7 +199,24 @@ def indexes(table: Table, *, columns: Iterable[str], copied: bool) -> tuple[Inde
     for wanted in columns:
         name = existing.get(folded(wanted))
         if name is not None:
-            index = f"idx_{table.name}_{name}"
-            text = f"CREATE INDEX {quote(index)} ON {quote(table.name)} ({quote(name)})"
-            planned.setdefault(folded(index), Index(index, text))
+            index = _on_column(table, name)
+            planned.setdefault(folded(index.name), index)
     return tuple(planned.values())
+
+
+def key_index(table: Table, others: Iterable[Index]) -> Index:
+    """An index on the shard key, by another name than those of the others."""
+    taken, index = {folded(other.name) for other in others}, _on_column(table, table.key.name)
+    while folded(index.name) in taken:
+        index = _on_column(table, table.key.name, f"{index.name}_key")
+    return index
+
+
+def _on_column(table: Table, column: str, name: str = "") -> Index:
+    name = name or f"idx_{table.name}_{column}"
+    return Index(name, f"CREATE INDEX {quote(name)} ON {quote(table.name)} ({quote(column)})")
+
+
+def explained_search(table: Table, column: str) -> str:
+    """A row for each step of a query by the column; the last cell begins with SEARCH where an index begins with it."""
+    return f"EXPLAIN QUERY PLAN SELECT {rowid_of(table)} FROM {named(table)} WHERE {cell_of(column)} >= 0"

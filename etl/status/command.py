@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -17,7 +16,8 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, print_result, tolerate_closed
+from etl.runtime.console import Version, errors_as_lines, once, print_result, tolerate_closed
+from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import private_files
 from etl.runtime.settings import load
 from etl.shards import checkpoint, reconciliation, shard_set
@@ -26,9 +26,7 @@ from etl.sources import schema
 from etl.status import snapshot, summary
 from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
-from etl.status.units import counted, left, size, span
-
-_ENV_FILE = Path(".env")
+from etl.status.units import counted, left, percent, size, span
 
 
 @errors_as_lines
@@ -94,7 +92,7 @@ def _lines(found: Snapshot) -> Iterator[str]:
         yield f"  sealed: {_moment(found.sealed_at)}; applications write to the shards, and runs refuse"
     for shard in found.unproved:
         yield f"  shard {shard} was loaded later than the others and not fully verified since"
-    yield from (f"  note: {note}" for note in found.notes)
+    yield from (f"  note: {note}" for note in once(found.notes))
 
 
 def _run_lines(run: RunStatus) -> Iterator[str]:
@@ -149,21 +147,23 @@ def _table(found: Snapshot) -> RichTable:
     table.add_column("counted by")
     for each in shards:
         rows = "no file" if not each.bytes else "unknown" if each.rows is None else f"{each.rows:,}"
-        share = "" if each.rows is None else f"{each.rows / max(1, found.rows):.1%}"
+        share = "" if each.rows is None else percent(each.rows / max(1, found.rows))
         table.add_row(str(each.shard), rows, size(each.bytes), share, each.known_from)
     return table
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @app.command()
+@with_settings
 def main(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild-manifest", help="Write the manifest again from the shards' ledgers.")
     ] = False,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
@@ -171,10 +171,8 @@ def main(
     Works during a run, after it, and before the first one. It takes no lock and writes nothing; only --rebuild-manifest
     does both.
 
-    Settings are those of etl.migrate, from the environment or from the file .env in this directory.
-
     Example: SHARD_DIR=shards python -m etl.status --json
     """
     if rebuild:
-        raise typer.Exit(rebuild_manifest(os.environ, _ENV_FILE))
-    raise typer.Exit(run(os.environ, _ENV_FILE, as_json=as_json))
+        raise typer.Exit(rebuild_manifest(given.environ, given.env_file))
+    raise typer.Exit(run(given.environ, given.env_file, as_json=as_json))

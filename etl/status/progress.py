@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from etl.shards.manifest import Entry
 
-LOOK, LOAD, INDEX, DONE = "look", "load", "index", "done"
+PREPARE, LOAD, INDEX, DONE = "prepare", "load", "index", "done"
 """The phases of a run, in their order."""
 VERIFY = "verify"
 """The only phase of a verification."""
@@ -43,7 +43,7 @@ class Progress:
     """The counters of one command. One thread adds to them; others may read them at any moment."""
 
     def __init__(self) -> None:
-        self.phase = LOOK
+        self.phase = PREPARE
         self.last_rowid: int | None = None
         """Every row up to here is in the shards, if windows were loaded in their order."""
         self.is_last_rowid_known = False
@@ -135,7 +135,7 @@ class Progress:
         else:
             done, total = (self.rowids_read + self.rowids_done) / 2, self.rowids_todo
         match self.phase:
-            case "look":
+            case "prepare":
                 return 0.0
             case "load" | "verify":
                 return self._load_share * min(1.0, done / max(1, total))

@@ -10,6 +10,10 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def percent(share: float) -> str:
+    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"  # noqa: PLR2004 - it would be rounded to none
+
+
 def span(seconds: float) -> str:
     """A length of time: minutes and seconds, with hours if it has any."""
     minutes, rest = divmod(round(seconds), 60)

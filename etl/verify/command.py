@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,9 @@ import typer
 
 from etl.core.errors import EtlError, Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, print_result, replace_closed_streams
+from etl.runtime.console import Version, errors_as_lines, print_result
 from etl.runtime.lock import Turn
-from etl.runtime.options import Budget, MaxRate, StopAfter, Verbose, speaks
+from etl.runtime.options import Application, Budget, Given, StopAfter, Verbose, speaks, with_settings
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -23,8 +22,6 @@ from etl.verify.outcome import Outcome, store
 from etl.verify.repair import Permits
 from etl.verify.scope import Scope
 from etl.verify.verification import Verification
-
-_ENV_FILE = Path(".env")
 
 
 @errors_as_lines
@@ -39,19 +36,15 @@ def run(
     as_json: bool = False,
     speaks: bool = True,
     stop_after_s: float | None = None,
-    max_rate: int | None = None,
 ) -> int:
     """One verification with the settings of `environ` over `env_file`; the exit code.
 
     With `force` a repair runs even if the source seems to be another file than before; with `delete_foreign` it deletes
-    rows that no run wrote. Unless it `speaks`, it prints nothing where source and shards are equal. `max_rate` goes
-    before MAX_RATE.
+    rows that no run wrote. Unless it `speaks`, it prints nothing where source and shards are equal.
     """
     permits = Permits(force=force, delete_foreign=delete_foreign) if repair else None
     with private_files(), Interrupt(stop_after_s) as interrupt:
         settings = load(environ, env_file)
-        if max_rate is not None:
-            settings = settings.model_copy(update={"MAX_RATE": max_rate})
         outcome, exit_code = interrupt.call(lambda: _locked(settings, scope, interrupt, permits, speaks=speaks))
         if outcome.is_news or speaks or as_json:
             lines = outcome.lines(stopped_by=interrupt.name)
@@ -84,21 +77,29 @@ def _locked(
         return outcome, current.exit_code
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @app.command()
+@with_settings
 def main(
     *,
     quick: Annotated[
         bool, typer.Option("--quick", help="Check each file with quick_check instead of integrity_check.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be repeated.")] = None,
-    since: Annotated[int | None, typer.Option(help="Only windows that end at this rowid or later.")] = None,
+    shard: Annotated[list[int] | None, typer.Option(metavar="N", help="Only this shard; may be repeated.")] = None,
+    since: Annotated[
+        int | None, typer.Option(metavar="ROWID", help="Only windows that end at this rowid or later.")
+    ] = None,
     sample: Annotated[
         float | None,
-        typer.Option(help="Only this percentage of the blocks, at least one, chosen at random.", min=0.001, max=100.0),
+        typer.Option(
+            metavar="PERCENT",
+            help="Only this percentage of the blocks, at least one, chosen at random.",
+            min=0.001,
+            max=100.0,
+        ),
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Make the rows that differ like the source's.")] = False,
     force: Annotated[
@@ -112,8 +113,8 @@ def main(
     ] = False,
     budget: Budget = None,
     stop_after: StopAfter = None,
-    max_rate: MaxRate = None,
     verbose: Verbose = False,
+    given: Given,
     version: Version = False,  # noqa: ARG001 - its callback has already run
 ) -> None:
     """Prove that the shards hold the rows of the source, cell for cell, each in the shard of its key.
@@ -126,15 +127,14 @@ def main(
 
     Example: SOURCE_DB=clients.db SHARD_DIR=shards python -m etl.verify --quick
     """
-    replace_closed_streams()
-    for name, given in (("--force", force), ("--delete-foreign", delete_foreign)):
-        if given and not repair:
+    for name, is_given in (("--force", force), ("--delete-foreign", delete_foreign)):
+        if is_given and not repair:
             raise typer.BadParameter(f"{name} goes with --repair")
     scope = Scope(quick=quick, shards=frozenset(shard) if shard else None, since=since, percent=sample, budget_s=budget)
     raise typer.Exit(
         run(
-            os.environ,
-            _ENV_FILE,
+            given.environ,
+            given.env_file,
             scope=scope,
             repair=repair,
             force=force,
@@ -142,6 +142,5 @@ def main(
             as_json=as_json,
             speaks=speaks(verbose=verbose),
             stop_after_s=stop_after,
-            max_rate=max_rate,
         )
     )

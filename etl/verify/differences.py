@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from etl.core.model import Index, RowidRange
+from etl.runtime.console import once
 from etl.shards.ledger_arrays import Numbers
 from etl.status.units import counted
 
@@ -183,7 +184,7 @@ def _note(kind: str, place: object, text: str) -> Note:
 
 
 def _first(lines: Iterable[str]) -> list[str]:
-    """The lines, or the first of many."""
-    every = list(lines)
+    """The lines, or the first of many; what several shards have in common is one."""
+    every = once(lines)
     rest = len(every) - _NOTES_SHOWN
     return [*every[:_NOTES_SHOWN], f"… and {rest:,} more; --json has them all"] if rest > 0 else every

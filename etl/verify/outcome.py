@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -25,7 +24,6 @@ from etl.verify.scope import Scope
 
 DIFFERENT = 4
 """The exit code where source and shards differ."""
-_WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +187,7 @@ class Outcome:
             lines.append(f"next: python -m etl.verify --repair{also}")
         if "file" in kinds:
             lines.append("next: move away each file named above, run migrate, and verify again")
-        return [
-            part
-            for line in lines
-            for part in textwrap.wrap(
-                line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-            )
-        ]
+        return lines
 
 
 def store(settings: Settings, outcome: dict[str, Any]) -> None:

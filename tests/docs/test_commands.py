@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import etl
 from etl.__main__ import COMMANDS, module_of
@@ -39,6 +41,17 @@ def test_help_shows_an_example_that_names_the_command(workplace: Workplace, name
     example = re.search(r"Example: (.+)", answer.out)
     assert example is not None
     assert f"python -m etl{'.' + name if name else ''}" in example[1]
+    assert re.findall(r"<(?!table>|column>).*>", answer.out) == [], "a type as Python calls it"
+    assert re.findall(r".*\w-$", answer.out, re.MULTILINE) == [], "an option is broken at its hyphen"
+    for paragraph in answer.out.partition("\n\n")[2].partition("Example: ")[0].split("\n\n"):
+        widths = [len(line) + len(after.split()[0]) for line, after in pairwise(paragraph.splitlines())]
+        assert all(width > 70 for width in widths), f"broken within a sentence: {paragraph}"
+
+
+def test_help_says_what_goes_with_what() -> None:
+    page = " ".join(CliRunner().invoke(import_module(module_of("migrate")).app, ["--help"]).output.split())
+    assert "--budget DURATION With --refresh: " in page
+    assert [flag for flag in settings.Settings.model_fields if flag.lower().replace("_", "-") not in page] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -43,6 +43,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = place / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
+    command = place / ".venv" / "bin" / "shard-migrate"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m etl "$@"\n')
+    command.chmod(0o755)
     assert shell(place, "python -m etl.migrate --demo 20000").code == 0
     return place
 
@@ -54,7 +57,7 @@ def shell(place: Path, command: str, *, terminal: bool = True) -> Outcome:
     with subprocess.Popen(
         ["sh", "-c", command],
         cwd=place,
-        env={"PATH": paths, "HOME": str(place), "PYTHONPATH": str(REPOSITORY), "TERM": "dumb"},
+        env={"PATH": paths, "HOME": str(place), "PYTHONPATH": str(REPOSITORY), "TERM": "dumb", "COLUMNS": "999"},
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -118,19 +121,23 @@ def test_no_block_is_of_a_kind_that_nothing_executes() -> None:
 def cron_commands(place: Path) -> list[str]:
     """The commands of the cron table, for that place."""
     (block,) = blocks("operations.md", "cron")
-    lines = [line for line in block.splitlines() if "etl." in line]
+    lines = [line for line in block.splitlines() if "shard-migrate" in line]
     assert not any("%" in line for line in lines), "cron takes it for a line's end"
     return [re.sub(r"^(\S+ ){5}", "", line).replace("/srv/clients", str(place)) for line in lines]
 
 
 def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path: Path) -> None:
     commands = cron_commands(place)
-    assert [command.partition("-m ")[2].split()[0] for command in commands] == ["etl.migrate"] * 2 + ["etl.verify"]
+    assert [command.partition("shard-migrate ")[2].split()[0] for command in commands] == [
+        "migrate",
+        "migrate",
+        "verify",
+    ]
     (place / ".env").write_text("SOURCE_DB=demo/clients.db\nSHARD_DIR=demo/shards\nLOG_DIR=demo\n")
     for command in commands:
         assert shell(tmp_path, command, terminal=False) == Outcome(0, "", "")
     for command in commands:
-        work = lock.VERIFICATION if "etl.verify" in command else lock.RUN
+        work = lock.VERIFICATION if " verify" in command else lock.RUN
         with lock.exclusive(place / "demo" / "shards", "2020-01-01T00:00:00+00:00", work):
             busy = shell(tmp_path, command, terminal=False)
         assert (busy.code, "is at work here" in busy.out) == (3, True)
@@ -143,11 +150,11 @@ def test_the_cron_lines_are_silent_unless_something_failed(place: Path, tmp_path
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd: no systemd-analyze")
 def test_the_systemd_units_are_valid(tmp_path: Path) -> None:
-    python = tmp_path / "srv" / "python"
-    python.parent.mkdir()
-    python.touch(mode=0o755)
+    command = tmp_path / "srv" / "shard-migrate"
+    command.parent.mkdir()
+    command.touch(mode=0o755)
     for path in (DOCS / "systemd").iterdir():
-        unit = path.read_text(encoding="utf-8").replace("/srv/clients/.venv/bin/python", str(python))
+        unit = path.read_text(encoding="utf-8").replace("/srv/clients/.venv/bin/shard-migrate", str(command))
         (tmp_path / path.name).write_text(unit.replace("/srv/clients", str(tmp_path)), encoding="utf-8")
     units = sorted(map(str, tmp_path.glob("shard-migrate.*")))
     assert len(units) == 2

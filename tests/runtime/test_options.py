@@ -1,11 +1,13 @@
 """Durations, the rate limit, and an option for each setting."""
 
+import re
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from etl.migrate.command import app as migrate
 from etl.runtime.options import Given, duration_s, with_settings
 from etl.runtime.rate_limit import RateLimit
 from etl.runtime.settings import Settings, load
@@ -86,6 +88,28 @@ def test_each_setting_is_an_option_and_goes_before_the_environment_and_the_file(
     assert capsys.readouterr().err.startswith(f"warning: SHARDS_DIR in {env_file}, line 3 is no setting")
     help_page = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     assert [name for name in Settings.model_fields if f"--{name.lower().replace('_', '-')} " not in help_page] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("--source", ["--source-db"]),
+        ("--sh", ["--shard-dir", "--shard-key"]),
+        ("--forc", []),
+        ("--allow-delete", []),
+        ("--delete_foreign", []),
+    ],
+)
+def test_an_unknown_option_gets_a_suggestion_but_no_dangerous_one(typed: str, suggested: list[str]) -> None:
+    answer = CliRunner().invoke(migrate, [typed, "1"])
+    assert answer.exit_code == 2
+    assert re.findall(r"--[\w-]+", answer.output.splitlines()[-1]) == [typed, *suggested]
+
+
+def test_the_demo_takes_no_settings() -> None:
+    answer = CliRunner().invoke(migrate, ["--demo", "--source-db", "x", "--env-file", __file__])
+    assert answer.exit_code == 2
+    assert "--demo has settings of its own; leave out --env-file, --source-db" in answer.output
 
 
 def test_a_file_of_settings_that_is_named_must_be_there() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from etl.migrate.command import run
+from etl.runtime import settings
+from etl.shards import shard_set
+from etl.sources import schema
 from etl.verify.command import run as run_verify
 from tests.completeness import faults_of
 from tests.damage import spoil
@@ -79,9 +82,41 @@ def test_a_repair_brings_indexes_into_line_too(workplace: Workplace, indexed: di
 
 def test_settings_decide_too(workplace: Workplace, indexed: dict[str, str]) -> None:
     assert migrate(indexed | {"COPY_INDEXES": "false", "INDEX_COLUMNS": "note"}) == 0
-    assert {*map(frozenset, map(indexes, shard_files(indexed)))} == {frozenset({"idx_clients_note"})}
+    assert {*map(frozenset, map(indexes, shard_files(indexed)))} == {frozenset({"idx_clients_note", "idx_clients_k"})}
     assert migrate(indexed) == 0
     assert_in_line(workplace, indexed, "idx_clients_k")
+
+
+KEY_INDEX = {
+    "none": ((), {"idx_clients_k"}),
+    "one that begins with it": (("CREATE INDEX own ON clients (k, note)",), {"own"}),
+    "one that continues with it": (("CREATE INDEX own ON clients (note, k)",), {"own", "idx_clients_k"}),
+    "of some rows": (("CREATE INDEX own ON clients (k) WHERE note > 'm'",), {"own", "idx_clients_k"}),
+    "of another collation": (("CREATE INDEX own ON clients (k COLLATE NOCASE)",), {"own", "idx_clients_k"}),
+    "another of that name": (("CREATE INDEX idx_clients_k ON clients (note)",), {"idx_clients_k", "idx_clients_k_key"}),
+}
+
+
+@pytest.mark.parametrize(("statements", "names"), KEY_INDEX.values(), ids=KEY_INDEX.keys())
+def test_the_shard_key_is_always_indexed(workplace: Workplace, statements: tuple[str, ...], names: set[str]) -> None:
+    workplace.populate(ROWS)
+    workplace.script(*statements)
+    environ = workplace.environ(INDEX_COLUMNS="")
+    assert migrate(environ) == 0
+    assert run_verify(environ) == 0
+    for path in shard_files(environ):
+        assert indexes(path).keys() == names
+        with closing(sqlite3.connect(path)) as database:
+            ((*_, step),) = database.execute("EXPLAIN QUERY PLAN SELECT * FROM clients WHERE k = 'a'")
+        assert step.startswith("SEARCH") or path == shard_files(environ)[-1], "the last has only rows without a key"
+
+
+@pytest.mark.parametrize("declared", ["k TEXT UNIQUE", "k INTEGER PRIMARY KEY", "k TEXT, PRIMARY KEY (k, note)"])
+def test_a_key_that_the_table_itself_indexes_gets_no_index(workplace: Workplace, declared: str) -> None:
+    first, _, constraint = declared.partition(", ")
+    workplace.script(f"CREATE TABLE clients ({', '.join(filter(None, (first, 'note TEXT', constraint)))})")
+    table, _ = schema.inspect(workplace.source, "clients", "k")
+    assert shard_set.indexes(settings.load(workplace.environ()), table) == ()
 
 
 def test_an_index_of_an_application_stays(workplace: Workplace, indexed: dict[str, str]) -> None:
@@ -122,7 +157,7 @@ def test_an_old_unique_index_keeps_no_new_rows_out(workplace: Workplace) -> None
     assert migrate(environ) == 0
     workplace.script("DROP INDEX own", "INSERT INTO clients VALUES ('a', 1), ('b', 1), ('b', 2)")
     assert migrate(environ) == 0
-    assert_in_line(workplace, environ)
+    assert_in_line(workplace, environ, "idx_clients_k")
 
 
 def test_a_new_unique_index_that_stale_rows_break_says_what_to_do(
@@ -138,7 +173,7 @@ def test_a_new_unique_index_that_stale_rows_break_says_what_to_do(
     assert "run python -m etl.verify --repair, then run again" in message
     assert run_verify(environ, repair=True) == 2, "equal, but the load is unfinished"
     assert migrate(environ) == 0
-    assert_in_line(workplace, environ)
+    assert_in_line(workplace, environ, "idx_clients_k")
 
 
 def test_a_new_column_and_its_unique_index_come_together(workplace: Workplace, indexed: dict[str, str]) -> None:

@@ -55,6 +55,7 @@ def test_a_second_signal_aborts_at_once(
         aborted = finished(process)
     assert time.monotonic() - begun < HANG_SECONDS / 4
     assert aborted.code == 128 + second
+    assert aborted.err.splitlines()[-1] == f"{second.name}: stopped at once; run again to resume"
     assert_completed(environ)
 
 
@@ -233,7 +234,7 @@ def test_the_end_of_the_time_is_no_failure_and_the_next_run_goes_on(
     monkeypatch.setattr("etl.runtime.limits.READ_TASK_ROWS", 100)
     workplace.populate(ROWS)
     environ = workplace.environ(INDEX_COLUMNS="k")
-    assert run(environ, speaks=False, stop_after_s=1, max_rate=ROWS // 10) == 0
+    assert run(environ | {"MAX_RATE": str(ROWS // 10)}, speaks=False, stop_after_s=1) == 0
     said = capsys.readouterr().out
     assert re.fullmatch(
         r"stopped by --stop-after: .* rows? in .*; the load is not complete; run again to resume\n", said
@@ -242,7 +243,7 @@ def test_the_end_of_the_time_is_no_failure_and_the_next_run_goes_on(
     assert done < ROWS
     status = json.loads((workplace.shards / "clients_status.json").read_text())
     assert (status["outcome"], status["exit_code"], status["last_success_at"]) == ("stopped", 0, None)
-    assert run(environ, stop_after_s=600, max_rate=10**9) == 0
+    assert run(environ, stop_after_s=600) == 0
     assert f"done: {ROWS - done:,} rows" in capsys.readouterr().out
     assert faults_of(environ) == []
 

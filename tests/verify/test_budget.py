@@ -180,7 +180,7 @@ def test_an_option_needs_its_command(migrated: Environ) -> None:
 
 def test_a_rate_limit_holds_it_back_and_a_time_ends_it(migrated: Environ, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert run(migrated, max_rate=200, stop_after_s=0.7) == 0
+    assert run({**migrated, "MAX_RATE": "200"}, stop_after_s=0.7) == 0
     out = capsys.readouterr().out
     assert "stopped by --stop-after: " in out
     assert "equal so far" in out

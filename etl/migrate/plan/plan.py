@@ -23,7 +23,6 @@ from etl.shards.ddl_check import rehearse
 from etl.shards.manifest import Manifest
 from etl.shards.read_only import ReadOnlyShard
 from etl.sources import schema
-from etl.sqlite import sql
 from etl.status import status_file
 
 _TRIAL_ROWS = 12_500
@@ -48,6 +47,10 @@ class Plan(Refusals):
     bytes_todo: int | None = None
     """The disk estimate: bytes that must be free for the run."""
     free_bytes: int | None = None
+    indexes: dict[str, int] = field(default_factory=dict)
+    """Each index → estimated bytes in all shards after the run."""
+    index_changes: dict[str, str] = field(default_factory=dict)
+    """Those that shards lack, or have too much: name → created, dropped or replaced."""
     cursor_column: str | None = None
     cursor_is_indexed: bool | None = None
     """Whether the source has an index that begins with the cursor column; None without one."""
@@ -97,7 +100,7 @@ class _Draft:
         self._plan = plan
         self._table = table
         self._rowids = rowids
-        self._indexes = sql.indexes(table, columns=settings.INDEX_COLUMNS, copied=settings.COPY_INDEXES)
+        self._indexes = shard_set.indexes(settings, table)
         self._shards = shard_set.shards_as(ReadOnlyShard, settings, table)
         self._disk: DiskEstimate | None = None
         manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
@@ -150,7 +153,12 @@ class _Draft:
         self._disk = disk_estimate.estimate(
             settings.SOURCE_DB, self._table, self._rowids, self.found, indexed, writers=settings.WRITERS
         )
-        self._plan.bytes_todo = self._disk.bytes
+        self._plan.bytes_todo, self._plan.indexes = self._disk.bytes, self._disk.by_index
+        shards = [each.indexes for each in self.found.found if each]
+        created = {index.name for indexes in shards for index in indexes.missing}
+        dropped = {index.name for indexes in shards for index in indexes.outdated}
+        self._plan.index_changes = dict.fromkeys(dropped, "dropped") | dict.fromkeys(created, "created")
+        self._plan.index_changes |= dict.fromkeys(created & dropped, "replaced")
         if not self.found.is_complete:
             preflight.check(
                 self._shards,
@@ -180,7 +188,7 @@ class _Draft:
                 f"RESERVED_SHARD={settings.RESERVED_SHARD} is a hash shard too: it also gets the rows without a key"
             )
         if self._disk is not None:
-            plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, growth=self._disk.growth)
+            plan.shards = _shard_bytes(settings.shard_map, sampled, self._shards, self._disk)
         trial = trial_load.run(settings, table, sampled.ranges, self._indexes)
         if trial is not None:
             rows_to_index = sampled.rows_todo.rows if self.found.is_finished else sampled.source_rows.rows
@@ -190,14 +198,15 @@ class _Draft:
 
 
 def _shard_bytes(
-    shard_map: ShardMap, sampled: Sample, shards: Sequence[ReadOnlyShard], *, growth: int
+    shard_map: ShardMap, sampled: Sample, shards: Sequence[ReadOnlyShard], disk: DiskEstimate
 ) -> dict[int, int]:
     """Each shard's bytes after the run: keys are spread evenly over the hash shards; the reserved one has the rest."""
     keyless = sampled.key.keyless / max(1, sampled.rows)
+    sizes = [shard.path.stat().st_size if shard.path.is_file() else 0 for shard in shards]
+    growth = disk.growth - disk.new_shard * sizes.count(0)
     expected = {}
-    for number, shard in zip(shard_map.shards, shards, strict=True):
+    for number, size in zip(shard_map.shards, sizes, strict=True):
         share = (1 - keyless) / shard_map.num_shards * (number < shard_map.num_shards)
         share += keyless * (number == shard_map.reserved_shard)
-        size = shard.path.stat().st_size if shard.path.is_file() else 0
-        expected[number] = size + round(growth * share)
+        expected[number] = (size or disk.new_shard) + round(max(0, growth) * share)
     return expected

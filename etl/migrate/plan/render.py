@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -9,7 +10,8 @@ from rich.table import Table as RichTable
 
 from etl.migrate.plan.plan import Plan
 from etl.migrate.plan.sample import Count
-from etl.status.units import counted, size, span
+from etl.runtime.console import print_result, tolerate_closed
+from etl.status.units import counted, percent, size, span
 
 _MAX_COLUMNS = 40
 """If there are more columns, only the variants are shown."""
@@ -17,15 +19,12 @@ _MAX_COLUMNS = 40
 
 def show(plan: Plan) -> None:
     """Prints the plan to standard output, without its refusals."""
-    console = Console(highlight=False)
-    for line in _lines(plan):
-        console.print(line, markup=False, soft_wrap=True)
+    print_result("\n".join(_lines(plan)))
     if plan.columns:
-        console.print(_columns(plan))
-    for warning in plan.warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        with tolerate_closed(sys.stdout):
+            Console(highlight=False).print(_columns(plan))
     verdict = "a run would be refused; each reason is an error below" if plan.refusals else "a run may start"
-    console.print(f"plan: {verdict}; nothing was touched", markup=False, soft_wrap=True)
+    print_result("\n".join([*(f"warning: {each}" for each in plan.warnings), f"plan: {verdict}; nothing was touched"]))
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -36,10 +35,11 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  to do: {_count(plan.rows_todo)} in {counted(plan.windows_todo or 0, 'window')}"
     key = plan.key
     if key is not None:
-        lengths = f"{key.shortest} to {key.longest} characters" if key.longest else "no other in the sample"
+        shortest = "" if key.shortest == key.longest else f"{key.shortest} to "
+        lengths = f"{shortest}{key.longest} characters" if key.longest else "no other in the sample"
         yield (
-            f"  key: {key.name}, affinity {key.affinity}; NULL {key.null:.1%}, empty {key.empty:.1%}, "
-            f"blank {key.blank:.1%}; {lengths}"
+            f"  key: {key.name}, affinity {key.affinity}; NULL {percent(key.null)}, empty {percent(key.empty)}, "
+            f"blank {percent(key.blank)}; {lengths}"
         )
     if plan.cursor_is_indexed:
         yield f"  cursor: {plan.cursor_column}, with an index of the source"
@@ -47,6 +47,11 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  disk: about {size(plan.bytes_todo)} needed, with indexes; {size(plan.free_bytes)} free"
         for shard, count in _extremes(plan.shards):
             yield f"    shard {shard}: about {size(count)} after the run"
+        for name, count in plan.indexes.items():
+            change = plan.index_changes.get(name, "")
+            yield f"    index {name}: about {size(count)} in all shards{change and f', {change}'}"
+        for name in sorted(plan.index_changes.keys() - plan.indexes.keys()):
+            yield f"    index {name}: dropped"
     if plan.load_s is not None and plan.index_s is not None:
         total = plan.load_s + plan.index_s
         yield (
@@ -80,6 +85,6 @@ def _columns(plan: Plan) -> RichTable:
     for name in ("column", "read type", "why", "storage classes"):
         table.add_column(name, overflow="fold")
     for each in columns:
-        classes = ", ".join(f"{name} {share:.1%}" for name, share in each.classes.items())
+        classes = ", ".join(f"{name} {percent(share)}" for name, share in each.classes.items())
         table.add_row(each.name, each.read_type, each.why, classes)
     return table
