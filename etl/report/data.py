@@ -48,8 +48,8 @@ class Inspection:
     is_sampled: bool
     """Whether the keys of only some rows were read."""
     last_run: RunStatus | None
-    last_verification: Mapping[str, Any] | None
-    """Its line in the history."""
+    verifications: Mapping[str, Any]
+    """`verifications.figures`."""
     last_full_proof: FullProof | None
     is_source_unchanged: bool | None
     """Since the last full proof; None without one, or if the file does not show it."""
@@ -108,7 +108,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
         Manifest(found.directory, found.table).entries(),
         is_sampled=any(row["rows"] > sample_rows for row in rows),
         last_run=status_file.read(status_file.path_of(found.directory, found.table)),
-        last_verification=verifications.last(found.directory, found.table),
+        verifications=verifications.figures(found.directory, found.table),
         last_full_proof=proof,
         is_source_unchanged=_is_unchanged(proof) if proof else None,
     )

@@ -62,7 +62,7 @@ def stages_chart(inspection: Inspection) -> Chart:
 
 def proof(inspection: Inspection) -> Markdown:
     """When a verification last compared all rows and found them equal, and what is known since."""
-    found, last = inspection.last_full_proof, inspection.last_verification
+    found, last = inspection.last_full_proof, inspection.verifications
     if found is None:
         text = "**Never.** No verification has compared all rows and found them equal: run `python -m etl.verify`."
     else:
@@ -75,9 +75,10 @@ def proof(inspection: Inspection) -> Markdown:
         if inspection.is_source_unchanged is not None:
             changed = "has not changed" if inspection.is_source_unchanged else "has changed"
             text += f" The source's file {changed} since that verification began."
-    if last and not (found and last.get("finished_at") == found.finished_at):
-        differing = f"; {counted(last['rows_differing'], 'row')} differed" if last.get("rows_differing") else ""
-        text += f" **The last verification: {last['outcome']}{differing}**, {_moment(last['finished_at'])}."
+    ended, code = last["last_verification_at"], last["last_verification_exit_code"]
+    if ended and not (found and ended == found.finished_at):
+        result = f"exit code {code}, {counted(last['rows_differing'] or 0, 'differing row')}"
+        text += f" The last verification: {f'**{result}**' if code else result}, {_moment(ended)}."
     sampled = int(inspection.shards["sampled"].sum())
     if not inspection.is_sampled and sampled != inspection.rows:
         text += (

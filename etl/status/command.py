@@ -26,7 +26,7 @@ from etl.sources import schema
 from etl.status import snapshot, summary
 from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
-from etl.status.units import counted, left, size, span
+from etl.status.units import counted, left, read_and_written, size, span
 
 _ENV_FILE = Path(".env")
 
@@ -81,6 +81,9 @@ def _lines(found: Snapshot) -> Iterator[str]:
     if found.lag_rows is not None:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
+    for each in found.shards:
+        if each.lost_rows:
+            yield f"  shard {each.shard} has lost {counted(each.lost_rows, 'row')}; the next run loads them again"
     yield f"  last verification: {_verification_text(found.verification)}"
     proof = found.last_full_proof
     yield "  last full proof: " + (f"{counted(proof.rows, 'row')}, {_moment(proof.finished_at)}" if proof else "never")
@@ -109,10 +112,12 @@ def _run_lines(run: RunStatus) -> Iterator[str]:
         if run.error:
             yield from (f"  {line}" for line in run.error.splitlines())
     if run.rowids_todo:
+        yield (f"  {read_and_written(run.rows_read, run.rows, 'row')}, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}")
         yield (
-            f"  {counted(run.rows, 'row')}, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}; "
-            f"{run.rowids_done:,} of {counted(run.rowids_todo, 'rowid')}"
+            f"  of {counted(run.rowids_todo, 'rowid')}: {read_and_written(run.rowids_read, run.rowids_done, 'rowid')}"
         )
+    if run.rows_updated:
+        yield f"  {counted(run.rows_updated, 'old row')} updated"
     yield from (f"warning: {warning}" for warning in run.warnings)
     yield f"last success: {_moment(run.last_success_at) if run.last_success_at else 'never'}"
 

@@ -85,6 +85,7 @@ class Checker:
         if self.cause in (Cause.STOP, Cause.RUN) and differing:  # there is no time to trace them all
             first = 1 if self.cause is Cause.RUN and differing[0] == 0 else 0  # or it might never go on
             self._keep(max(first, differing[0]))
+            self.result.is_suspect = self.cause is Cause.STOP
             differing = differing[:first]
         for slot in readable:
             try:

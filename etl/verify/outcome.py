@@ -58,6 +58,11 @@ class Outcome:
         return Refused.exit_code if self.last.is_unfinished else 0
 
     @property
+    def replaced_rows(self) -> int:
+        """The rows that differed and, after the repair, do so no more."""
+        return max(0, self.first.differences.count - self.last.differences.count)
+
+    @property
     def is_stopped(self) -> bool:
         """Whether a signal, or --stop-after, ended it."""
         return self.cause is Cause.STOP
@@ -110,7 +115,7 @@ class Outcome:
             "warnings": list(self.warnings),
             "version": VERSION,
             "source": asdict(self.source),
-            "rows_differing": sum(rows.count for rows in self.last.differences.rows.values()),
+            "rows_differing": self.last.differences.count,
             "differences": self.last.differences.counts(),
             "foreign_rows": self.last.differences.foreign_rows,
             **self.last.differences.as_json(),
@@ -131,7 +136,8 @@ class Outcome:
         first, last = self.first, self.last
         lines = []
         if self.is_stopped:
-            so_far = "equal so far" if last.differences.is_equal else "and rows differ"
+            equal = "but the next ones may differ" if first.is_suspect else "equal so far"
+            so_far = equal if last.differences.is_equal else "and rows differ"
             files = "files are not checked; " if self.scope.checks_files and not self.are_files_checked else ""
             lines.append(
                 f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; {files}run again to go on"
@@ -148,7 +154,8 @@ class Outcome:
             f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
         is_equal = last.differences.is_equal
-        lines.append(f"{('equal' if is_equal else 'different')}{' so far' if self.cause else ''}: {compared}")
+        verdict = ("compared" if first.is_suspect else "equal") if is_equal else "different"
+        lines.append(f"{verdict}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
             rest = (
                 "all rows compared"

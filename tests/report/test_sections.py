@@ -116,7 +116,7 @@ def test_the_page_begins_with_the_last_full_proof_and_what_is_known_since(client
     assert "**The shards' ledgers record 3,100 rows, but their files have 3,090**: run" in proof()
     assert "were hashed again" in shard_sections.misplaced_verdict(data.inspect(clients.shards))
     assert verify.run(environ) == 4
-    assert "**The last verification: different; 10 rows differed**" in proof()
+    assert "The last verification: **exit code 4, 10 differing rows**, " in proof()
 
 
 def test_a_gap_in_the_manifest_is_reported(clients: Workplace) -> None:
