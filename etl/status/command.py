@@ -113,9 +113,8 @@ def _run_lines(run: RunStatus) -> Iterator[str]:
             yield from (f"  {line}" for line in run.error.splitlines())
     if run.rowids_todo:
         yield (f"  {read_and_written(run.rows_read, run.rows, 'row')}, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}")
-        yield (
-            f"  of {counted(run.rowids_todo, 'rowid')}: {read_and_written(run.rowids_read, run.rowids_done, 'rowid')}"
-        )
+        read = f", {run.rowids_read:,} read" if run.rowids_read != run.rowids_done else ""
+        yield f"  {run.rowids_done:,} of {counted(run.rowids_todo, 'rowid')}{read}"
     if run.rows_updated:
         yield f"  {counted(run.rows_updated, 'old row')} updated"
     yield from (f"warning: {warning}" for warning in run.warnings)

@@ -67,7 +67,7 @@ def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
 
 
 def follow_verification(settings: Settings) -> None:
-    """Writes METRICS_FILE with what the last verification found, if a run has written it before. Raises OSError."""
+    """Writes METRICS_FILE with what the last verification found, if a run is recorded. Raises OSError."""
     run = status_file.read(status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
     if settings.METRICS_FILE is not None and run is not None:
         write(settings.METRICS_FILE, replace(run, **verifications.figures(settings.SHARD_DIR, settings.TABLE_NAME)))
