@@ -101,7 +101,9 @@ def run_verdict(inspection: Inspection) -> Markdown:
     seconds = (end - start).total_seconds() if isinstance(start, datetime) and isinstance(end, datetime) else 0.0
     rows, last = int(run["rows"].sum()), inspection.last_run
     whole = (
-        f" With indexes the rate was {last.rows_per_s:,.0f} rows/s." if last and last.run_id == run["run_id"][0] else ""
+        f" With indexes it wrote {counted(last.rows, 'row')} at {last.rows_per_s:,.0f} rows/s."
+        if last and last.run_id == run["run_id"][0]
+        else ""
     )
     return Markdown(
         f"The run that read the most rows, by the manifest: {rows:,} in {seconds:,.1f} s "

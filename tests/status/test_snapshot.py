@@ -152,7 +152,7 @@ def test_the_rate_of_a_run_is_the_same_in_every_place(workplace: Workplace, caps
     assert f"{exact:.0f}" == number == str(log_events(workplace, "end")[-1]["rows_per_s"])
     assert f'run_rows_per_second{{table="clients"}} {exact}' in (workplace.root / "etl.prom").read_text()
     assert report.run(environ) == 0
-    assert f"With indexes the rate was {rate[1]} rows/s." in (workplace.shards / "report.html").read_text()
+    assert f"With indexes it wrote 1,000 rows at {rate[1]} rows/s." in (workplace.shards / "report.html").read_text()
 
 
 def test_updated_rows_of_a_refresh_are_shown(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
