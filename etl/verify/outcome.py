@@ -136,8 +136,9 @@ class Outcome:
         first, last = self.first, self.last
         lines = []
         if self.is_stopped:
-            equal = "but the next ones may differ" if first.is_suspect else "equal so far"
-            so_far = equal if last.differences.is_equal else "and rows differ"
+            equal = "equal so far" if first.compared else "nothing known yet"
+            so_far = "but the next ones may differ" if first.is_suspect else equal
+            so_far = so_far if last.differences.is_equal else "and rows differ"
             files = "files are not checked; " if self.scope.checks_files and not self.are_files_checked else ""
             lines.append(
                 f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; {files}run again to go on"
@@ -154,7 +155,8 @@ class Outcome:
             f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
         is_equal = last.differences.is_equal
-        verdict = ("compared" if first.is_suspect else "equal") if is_equal else "different"
+        is_known = not self.is_stopped or (first.compared and not first.is_suspect)
+        verdict = ("equal" if is_known else "compared") if is_equal else "different"
         lines.append(f"{verdict}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
             rest = (

@@ -172,7 +172,13 @@ def test_a_scan_leaves_the_wal_of_a_program_that_writes(clients: Workplace) -> N
         database.commit()
         assert etl.scan_shards(clients.shards).collect().height == 3002
     assert not [*clients.shards.glob("*.db-*")]
-    assert etl.scan_shards(clients.shards).collect().height == 3002
+    write = "d = sqlite3.connect(sys.argv[1]); d.execute('INSERT INTO clients (note) VALUES (3)'); d.commit()"
+    died = f"import os, sqlite3, sys; {write}; os._exit(0)"
+    subprocess.run([sys.executable, "-c", died, str(path)], check=True)
+    before = snapshot(clients.shards.glob("*.db-wal"))
+    assert etl.scan_shards(clients.shards).collect().height == 3003
+    assert len(before) == 1
+    assert snapshot(clients.shards.glob("*.db-wal")) == before, "the last commit of a program that died"
 
 
 def damage_last_shard(place: Workplace) -> None:

@@ -105,6 +105,9 @@ def test_the_numbers_in_the_page_are_those_of_the_shards(reported: Workplace, pa
 DRAWN = """[...document.querySelectorAll('svg')].map(svg => ({
     title: svg.getAttribute('aria-label'),
     right: svg.getBoundingClientRect().right,
+    axis: svg.querySelector('.axis').getBoundingClientRect().x,
+    middles: [...svg.querySelectorAll('.bar, .pale, .mark')].map(e => e.getBoundingClientRect())
+        .map(b => b.x + b.width / 2),
     bars: [...svg.querySelectorAll('.bar, .pale, .mark')]
         .map(e => e.getBoundingClientRect()).map(b => [b.width, b.height]),
     texts: [...svg.querySelectorAll('text')].map(e => [e.textContent, e.getBoundingClientRect().right,
@@ -137,6 +140,7 @@ def test_the_charts_are_drawn(reported: Workplace, page: Browser, tmp_path: Path
     widths = [wide for wide, _ in charts[0]["bars"]]
     rows = counts(reported)[:7]
     distances = [abs(count - sum(rows) / 7) for count in rows]
+    assert [middle > charts[0]["axis"] for middle in charts[0]["middles"]] == [count > sum(rows) / 7 for count in rows]
     assert [wide / max(widths) for wide in widths] == pytest.approx(
         [each / max(distances) for each in distances], abs=0.01
     )
