@@ -142,9 +142,11 @@ def _migrate(
         is_stopped = not outcome.is_complete or (refreshed is not None and refreshed.is_stopped)
         # A signal that came when nothing was left to do has stopped nothing.
         current.exit_code = (interrupt.exit_code if is_stopped else 0) or (refreshed.exit_code if refreshed else 0)
-        current.totals = {"rows": outcome.rows, "updated": outcome.updated}
+        progress.rows_updated = outcome.updated + (refreshed.replaced_rows if refreshed else 0)
         done = "nothing new" if outcome.nothing_new else "done"
-        return outcome, heartbeat.end("stopped" if is_stopped else done, current.exit_code), refreshed
+        status = heartbeat.end("stopped" if is_stopped else done, current.exit_code)
+        current.totals = {"rows": outcome.rows, "rows_per_s": round(status.rows_per_s), "updated": status.rows_updated}
+        return outcome, status, refreshed
 
 
 def _show_outcome(outcome: Outcome, interrupt: Interrupt, *, speaks: bool = True) -> str:

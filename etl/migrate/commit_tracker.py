@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl.core.model import RowidRange, ShardMap
@@ -63,7 +63,7 @@ class CommitTracker:
                     slots = len(self._shard_map.shards) - len(self._before.get(window, ()))
                     self._windows[window] = _InFlight(slots, remaining=slots * window.span)
                 self._windows[window].reads[event.window] = event
-                self._progress.read(event.rows, event.window.span, event.bytes)
+                self._progress.read(self._to_write(window, event.rows_by_slot), event.window.span, event.bytes)
             case Committed():
                 states = [self._windows[self._whole(part)] for part in event.windows]
                 pairs = list(zip(event.windows, states, strict=True))
@@ -92,6 +92,11 @@ class CommitTracker:
         at = bisect_right(self._lost, part.first_rowid, key=lambda window: window.first_rowid) - 1
         return self._lost[at] if at >= 0 and part in self._lost[at] else part
 
+    def _to_write(self, window: RowidRange, by_slot: Sequence[int]) -> int:
+        """The rows of those slots that lack the window."""
+        before = self._before.get(window, {})
+        return sum(rows for slot, rows in enumerate(by_slot) if slot not in before)
+
     def _committed(self, part: RowidRange, ms: float) -> None:
         window = self._whole(part)
         state = self._windows[window]
@@ -103,6 +108,7 @@ class CommitTracker:
         reads, before = list(state.reads.values()), self._before.get(window, {})
         by_slot = [sum(rows) for rows in zip(*(read.rows_by_slot for read in reads), strict=True)]
         rows = [before.get(slot, rows) for slot, rows in enumerate(by_slot)]
+        written = self._to_write(window, by_slot)
         read_bytes, read_ms = sum(read.bytes for read in reads), sum(read.read_ms for read in reads)
         route_ms = sum(read.route_ms for read in reads)
         entry = Entry(
@@ -118,12 +124,12 @@ class CommitTracker:
             started_at=reads[0].started_at,
         )
         self._manifest.add(entry)
-        self._progress.window(entry)
+        self._progress.window(entry, rows=written)
         log.event(
             "window",
             first_rowid=window.first_rowid,
             last_rowid=window.last_rowid,
-            rows=sum(rows),
+            rows=written,
             rows_per_s=round(self._progress.rows_per_s(time.monotonic())),
             bytes=read_bytes,
             read_ms=round(read_ms, 1),

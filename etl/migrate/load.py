@@ -45,27 +45,33 @@ class Load:
         self._stop = stop
         self._progress = progress
 
-    def run(self, each: Each) -> tuple[int, float, bool]:
-        """Returns rows, seconds, and whether nothing is left to do. Raises StaleRows or another EtlError."""
+    def run(self, each: Each) -> bool:
+        """Returns whether nothing is left to do. Raises StaleRows or another EtlError."""
+        try:
+            return self._run(each)
+        finally:
+            self._progress.ended_s = time.monotonic()
+
+    def _run(self, each: Each) -> bool:
         shards, start = self._shards, time.perf_counter()
         with ProgressBar(self._progress, garbage_minutes=self._settings.GARB_COL_TICKER_MINUTES) as bar:
             self._load(bar, each)
             shards.manifest.compact()
             if self._found.backlog.lost and not self._stop.is_set():
                 compaction.compact(shards.shards, shards.manifest, each)
-            rows, loaded = self._progress.rows, time.perf_counter()
+            loaded = time.perf_counter()
             self._progress.seconds["load"] = loaded - start
             if self._stop.is_set():
-                return rows, loaded - start, False
+                return False
             finished_rows = self._finish(bar)
         finished = time.perf_counter()
         self._progress.seconds["index"] = finished - loaded
         done = [count for count in finished_rows if count is not None]
         if len(done) < len(finished_rows):
-            return rows, finished - start, False
+            return False
         log.event("finished", indexes=len(shards.indexes), seconds=round(finished - loaded, 2))
         load_log.totals(self._progress, shards, done)
-        return rows, finished - start, True
+        return True
 
     def _load(self, bar: ProgressBar, each: Each) -> None:
         settings, shards, found, progress = self._settings, self._shards, self._found, self._progress

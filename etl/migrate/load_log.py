@@ -43,8 +43,13 @@ def begin(
 
 
 def _share_done(rowids: RowidRange, found: Checkpoint) -> float:
-    """The share of the source's present rowids that every shard has."""
-    return sum(part.span for part in ranges.intersect(found.done, (rowids,))) / rowids.span
+    """The share of the source's present rowids that the shards have; a lost shard lacks only its own share of them."""
+    lacking = {window: len(slots) / len(found.found) for window, slots in found.backlog.lost.items()}
+    done = ranges.intersect(ranges.union([*found.done, *lacking]), (rowids,))
+    lost = sum(
+        part.span * share for window, share in lacking.items() for part in ranges.intersect((window,), (rowids,))
+    )
+    return (sum(part.span for part in done) - lost) / rowids.span
 
 
 def totals(progress: Progress, shards: ConfiguredShardSet, rows: Sequence[int]) -> None:

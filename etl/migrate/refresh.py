@@ -28,6 +28,7 @@ class Unchanged:
     exit_code = 0
     is_stopped = False
     warnings = ()
+    replaced_rows = 0
 
     def lines(self, *, stopped_by: str = "") -> list[str]:  # noqa: ARG002 - as `verify.outcome`'s
         since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"

@@ -73,11 +73,9 @@ class Migration:
 
     def run(self) -> Outcome:
         """Brings the shards to what the source has now. Raises Refused before anything is written, or EtlError."""
-        start = time.perf_counter()
-        attempts = 1
         while (outcome := self._attempt()) is None:
-            attempts += 1
-        return outcome if attempts == 1 else replace(outcome, seconds=time.perf_counter() - start)
+            pass
+        return outcome
 
     def _attempt(self) -> Outcome | None:
         """A run; None where it ended at old rows that kept new ones out, and that are replaced now."""
@@ -128,7 +126,7 @@ class Migration:
             return self._follow_updates(nothing, rowids, shards)
         load_log.begin(settings, table, rowids, found, indexed=indexed, indexes=shards.indexes)
         try:
-            rows, seconds, is_complete = Load(
+            is_complete = Load(
                 settings, table, shards, found, run_id=self._run_id, stop=self._stop, progress=self._progress
             ).run(self._each)
         except StaleRows as stale:
@@ -141,6 +139,7 @@ class Migration:
             self._replaced = np.union1d(self._replaced, stale.rowids)
             self._replace(table, rowids, shards, stale.rowids)
             return None
+        rows, seconds = self._progress.rows, self._progress.elapsed_s(time.monotonic())
         done = Outcome(rows, seconds, last_rowid=last_rowid, unproved=unproved, evolved=self._evolved)
         if not is_complete:
             return Outcome(rows, seconds, is_complete=False, evolved=self._evolved)

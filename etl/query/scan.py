@@ -28,7 +28,7 @@ from etl.shards import found_set
 from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
-from etl.sqlite import connectorx
+from etl.sqlite import connectorx, stdlib
 from etl.sqlite.file_lock import FileLock
 
 _SPLIT_CELLS = 2_400_000
@@ -97,7 +97,10 @@ def _rows_of_key(found: ShardSet, scan: _Scan, key: Key) -> pl.Expr:
 def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str], common: frozenset[str]) -> _Scan:
     """Samples the table in up to eight of the shards, evenly spaced."""
     sampled = shards[:: -(-len(shards) // _SAMPLED_SHARDS) or 1] or found.shard_map.shards[:1]
-    tables = [schema.inspect(found.path(shard), found.table, found.identity.shard_key)[0] for shard in sampled]
+    tables = [
+        schema.inspect(found.path(shard), found.table, found.identity.shard_key, opened=stdlib.shard)[0]
+        for shard in sampled
+    ]
     columns_of = [[column for column in table.columns if column.name in common] for table in tables]
     names = [column.name for column in columns_of[0]]
     if unknown := set(mixed) - set(names):
@@ -194,7 +197,7 @@ class _Scan:
         query = sql.scan(self.table, [cell for _, cell in cells], rowids, where=where, limit=limit)
         path = self.found.path(shard)
         try:
-            with _FILES.shared():
+            with _FILES.shared(path):
                 arrow = connectorx.read(path, [query])
         except connectorx.CellRefused as refused:
             name = cells[refused.result_column - 1][0]

@@ -24,11 +24,10 @@ _STYLE = """
 .chart .name{font-size:14px;font-weight:600;fill:#18202a}.chart .quiet{fill:#66717e}
 .chart .bar{fill:#3f6fa8}.chart .pale{fill:#a9b6c6}.chart .mark{fill:#8a3b12}
 .chart .band{fill:#dfe5ec}
-.chart .line{stroke:#18202a;stroke-width:1.5;stroke-dasharray:4 3}.chart .axis{stroke:#c3cbd5}
+.chart .axis{stroke:#c3cbd5}
 @media(prefers-color-scheme:dark){.chart text{fill:#c4ccd6}.chart .name{fill:#eef2f6}.chart .quiet{fill:#8d98a6}
 .chart .bar{fill:#6a9fdb}.chart .pale{fill:#566475}.chart .mark{fill:#f3bd96}
-.chart .band{fill:#27313d}.chart .line{stroke:#eef2f6}
-.chart .axis{stroke:#3c4855}}
+.chart .band{fill:#27313d}.chart .axis{stroke:#3c4855}}
 """
 
 
@@ -58,39 +57,44 @@ def bars(
     items: Sequence[Bar],
     *,
     unit: str,
-    expected: float | None = None,
-    band: tuple[float, float] | None = None,
+    band: float = 0.0,
     legend: str = "",
 ) -> Chart:
-    """Horizontal bars that start at zero, each with its note; `expected` is a dashed line, `band` a shaded range."""
+    """Horizontal bars from zero, to the left where the value is negative, each with its note at the right.
+
+    `band` shades the values from −band to +band and names its ends.
+    """
     top = _heading_height(title, legend)
-    height = top + _LINE * len(items) + 12 + _NOTE * len(_wrapped(unit))
-    most = max([bar.value for bar in items] + [expected or 0, band[1] if band else 0, 1e-9])
+    values = [bar.value for bar in items]
+    least, most = min([*values, -band, 0.0]), max([*values, band, 1e-9])
     right = 12 + _CHARACTER * max((len(bar.note) for bar in items), default=0)
-    across = (WIDTH - _LEFT - right) / most
+    across = (WIDTH - _LEFT - right) / (most - least)
+    zero = _LEFT - least * across
     bottom = top + _LINE * len(items)
     parts = []
     if band:
-        low = max(0.0, band[0])
         parts.append(
-            f'<rect class="band" x="{_LEFT + low * across:.1f}" y="{top}" width="{(band[1] - low) * across:.1f}" '
+            f'<rect class="band" x="{zero - band * across:.1f}" y="{top}" width="{2 * band * across:.1f}" '
             f'height="{bottom - top}"/>'
         )
+        parts += [
+            f'<text class="quiet" x="{zero + value * across:.1f}" y="{bottom + 15}" text-anchor="middle">{name}</text>'
+            for value, name in ((-band, f"−{band:g}"), (0.0, "0"), (band, f"+{band:g}"))
+        ]
     for index, bar in enumerate(items):
         y = top + index * _LINE
-        width = bar.value * across
+        width = abs(bar.value) * across
+        x = zero - width if bar.value < 0 else zero
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
-            f'<rect class="{bar.kind}" x="{_LEFT}" y="{y + 3}" width="{width:.1f}" height="{_LINE - 6}" rx="2">'
+            f'<rect class="{bar.kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{_LINE - 6}" rx="2">'
             f"<title>{escape(bar.label)}: {escape(bar.note)}</title></rect>"
             f'<text x="{WIDTH - right + 8:.1f}" y="{y + 15}">{escape(bar.note)}</text>'
         )
-    if expected is not None:
-        x = _LEFT + expected * across
-        parts.append(f'<line class="line" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_LEFT}" y1="{top}" y2="{bottom}"/>')
-    parts.append(_note(unit, bottom + 5))
-    return _chart(title, legend, height, parts)
+    parts.append(f'<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="{top}" y2="{bottom}"/>')
+    below = bottom + (_NOTE if band else 0)
+    parts.append(_note(unit, below + 5))
+    return _chart(title, legend, below + 12 + _NOTE * len(_wrapped(unit)), parts)
 
 
 def columns(

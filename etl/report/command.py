@@ -19,7 +19,10 @@ from etl.runtime.settings import load
 from etl.runtime.version import VERSION
 
 HEADING = "Are the shards balanced?"
-INTRO = Markdown("This report reads every shard of one `SHARD_DIR`. It contains no key.")
+INTRO = Markdown(
+    "This report reads the shards of one `SHARD_DIR`: their ledgers, the size of their files, and keys of rows. It "
+    "compares no row with the source, and contains no key."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,21 @@ class Section:
 
 
 SECTIONS = (
+    Section("When were all rows last compared with the source?", (run_sections.proof,)),
     Section(
-        "Rows",
+        "Do all hash shards have equally many rows?",
         (shard_sections.rows_verdict, shard_sections.rows_chart, shard_sections.rows_table),
         "A hash distributes rows at random. χ² measures how far the shards are from equal; p is the probability that "
         "chance alone gives at least this χ².",
     ),
     Section("Rows without a key", (shard_sections.reserved_verdict, shard_sections.reserved_chart)),
-    Section("Do some keys have many rows?", (shard_sections.largest_keys_verdict, shard_sections.largest_keys_chart)),
     Section("Size on disk", (shard_sections.bytes_verdict, shard_sections.bytes_chart)),
+    Section(
+        "How fast was the load?",
+        (run_sections.run_verdict, run_sections.throughput_chart, run_sections.stages_chart),
+    ),
+    Section("Do some keys have many rows?", (shard_sections.largest_keys_verdict, shard_sections.largest_keys_chart)),
     Section("Is every row in the shard of its key?", (shard_sections.misplaced_verdict,)),
-    Section("Speed", (run_sections.run_verdict, run_sections.throughput_chart)),
-    Section("Stages", (run_sections.stages_chart,)),
     Section("Do the windows follow each other without gaps?", (run_sections.windows_verdict,)),
     Section("Which columns had cells of an unexpected type?", (run_sections.widened_verdict,)),
 )
@@ -87,7 +93,7 @@ def _page(inspection: Inspection) -> str:
     return html.page(
         title=f"Shards of {found.table}",
         heading=HEADING,
-        intro=[INTRO, shard_sections.summary(inspection), run_sections.proof(inspection)],
+        intro=[INTRO, shard_sections.summary(inspection)],
         cards=cards,
         footer=f"{found.directory}, {log.now():%Y-%m-%d %H:%M} UTC, shard-migrate {VERSION}. "
         "No cell of the table is in this page.",

@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,9 +19,10 @@ from etl.query import sql as query_sql
 from etl.shards import found_set
 from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
-from etl.sources import schema
+from etl.sources import schema, source_file
 from etl.sqlite import sql, stdlib
-from etl.status import verifications
+from etl.status import status_file, verifications
+from etl.status.status_file import RunStatus
 from etl.status.verifications import FullProof
 
 SAMPLE_ROWS = 400_000
@@ -42,7 +45,14 @@ class Inspection:
     """The keys with the most rows in the sample: name (a salted HMAC), shard, rows."""
     windows: pl.DataFrame
     """The manifest."""
+    is_sampled: bool
+    """Whether the keys of only some rows were read."""
+    last_run: RunStatus | None
+    verifications: Mapping[str, Any]
+    """`verifications.figures`."""
     last_full_proof: FullProof | None
+    is_source_unchanged: bool | None
+    """Since the last full proof; None without one, or if the file does not show it."""
 
     @property
     def rows(self) -> int:
@@ -64,7 +74,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
     found = found_set.find(Path(shard_dir), table)
     numbers = found.shard_map.shards
     found.check(numbers)
-    definition = schema.inspect(found.path(numbers[0]), found.table, found.identity.shard_key)[0]
+    definition = schema.inspect(found.path(numbers[0]), found.table, found.identity.shard_key, opened=stdlib.shard)[0]
     salt = secrets.token_bytes(32)
     sample_rows = max(_MIN_SAMPLE_ROWS, SAMPLE_ROWS // len(numbers))
     rows, largest = [], Counter[tuple[int, bytes]]()
@@ -84,6 +94,7 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
         )
         with_key = Counter({(shard, key): times for key, times in keys.items() if not is_blank(key)})
         largest = Counter(dict((largest | with_key).most_common(_LARGEST_KEYS)))
+    proof = verifications.last_full_proof(found.directory, found.table)
     return Inspection(
         found,
         pl.DataFrame(
@@ -95,8 +106,21 @@ def inspect(shard_dir: str | Path, table: str | None = None) -> Inspection:
             orient="row",
         ),
         Manifest(found.directory, found.table).entries(),
-        verifications.last_full_proof(found.directory, found.table),
+        is_sampled=any(row["rows"] > sample_rows for row in rows),
+        last_run=status_file.read(status_file.path_of(found.directory, found.table)),
+        verifications=verifications.figures(found.directory, found.table),
+        last_full_proof=proof,
+        is_source_unchanged=_is_unchanged(proof) if proof else None,
     )
+
+
+def _is_unchanged(proof: FullProof) -> bool | None:
+    """Whether nobody has written to the source since the proof began; None where only its rows would show it."""
+    try:
+        now = source_file.state(Path(proof.source.path))
+    except OSError:
+        return None
+    return (None if now.change_counter is None else True) if now == proof.source else False
 
 
 def _sample(path: Path, table: Table, *, rows: int, max_rows: int) -> dict[int, bytes]:

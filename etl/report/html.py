@@ -23,25 +23,25 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--text);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1120px;margin:0 auto;padding:36px 20px 48px}
+main{max-width:1080px;margin:0 auto;padding:36px 20px 48px}
 header{max-width:720px;margin:0 4px 28px}
 h1{font-size:clamp(26px,5vw,36px);line-height:1.15;letter-spacing:-.02em;color:var(--ink);margin:0 0 10px}
 h2{font-size:18px;line-height:1.3;color:var(--ink);margin:0 0 8px}
 p{margin:0 0 12px}strong{color:var(--ink)}
 header p{font-size:17px}header p:first-of-type{color:var(--quiet);font-size:15px}
 code{font:.9em ui-monospace,SFMono-Regular,Consolas,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
-.cards{columns:2 420px;column-gap:18px}
 section{break-inside:avoid;background:var(--card);border:1px solid var(--edge);border-radius:12px;
-padding:20px 20px 10px;margin:0 0 18px;font-size:15px}
-section>p:first-of-type{margin-bottom:12px}
-svg{display:block;width:100%;height:auto;max-width:500px;margin:6px auto 12px}
+padding:20px 20px 10px;font-size:15px;flex:1 1 420px;min-width:0}
+.cards{display:flex;flex-wrap:wrap;gap:18px}.drawn{flex-basis:100%}section>div{max-width:720px}
+svg{display:block;width:100%;height:auto;max-width:500px;margin:0 auto 12px}
+@media(min-width:820px){.drawn{display:grid;grid-template-columns:minmax(0,1fr) 500px;column-gap:40px}}
 .table{overflow-x:auto;margin:0 0 12px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--edge);white-space:nowrap}
 th{color:var(--quiet);font-weight:600}
-footer{color:var(--quiet);font-size:13px;margin:12px 4px 0}
-@media(max-width:500px){main{padding:20px 8px 28px}section{padding:14px 11px 4px}}
-@media print{body{background:#fff}.cards{columns:1}}
+footer{color:var(--quiet);font-size:13px;margin:30px 4px 0}
+@media(max-width:500px){main{padding:20px 8px 28px}section{padding:14px 11px 4px;flex-basis:100%}}
+@media print{body{background:#fff}}
 """
 
 
@@ -76,7 +76,7 @@ Part = Markdown | HtmlTable | Chart
 
 def page(*, title: str, heading: str, intro: Sequence[Part], cards: Mapping[str, Sequence[Part]], footer: str) -> str:
     """The whole page as text; `cards` are its parts with a border, by heading."""
-    sections = "".join(f"<section><h2>{escape(name)}</h2>{_html(parts)}</section>" for name, parts in cards.items())
+    sections = "".join(_card(name, parts) for name, parts in cards.items())
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="generator" content="shard-migrate">'  # the next report recognises its own file by this
@@ -86,6 +86,15 @@ def page(*, title: str, heading: str, intro: Sequence[Part], cards: Mapping[str,
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
         f"<header><h1>{escape(heading)}</h1>{_html(intro)}</header>"
         f'<div class="cards">{sections}</div><footer>{escape(footer)}</footer></main></body></html>\n'
+    )
+
+
+def _card(heading: str, parts: Sequence[Part]) -> str:
+    """On a wide screen the first chart stands beside all other parts, on a phone below them."""
+    chart = next((part for part in parts if isinstance(part, Chart)), None)
+    left = f"<div><h2>{escape(heading)}</h2>{_html([part for part in parts if part is not chart])}</div>"
+    return (
+        f'<section class="drawn">{left}<div>{_part(chart)}</div></section>' if chart else f"<section>{left}</section>"
     )
 
 

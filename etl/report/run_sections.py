@@ -29,22 +29,24 @@ def main_run(inspection: Inspection) -> pl.DataFrame:
 
 
 def throughput_chart(inspection: Inspection) -> Chart:
-    """Rows a second during the main run; a window's rows count evenly from its read to its commit."""
+    """Rows a second during the main run; those of a read count evenly until the next read begins, or to the end."""
     run = main_run(inspection)
-    starts, ends = _seconds(run["started_at"]), _seconds(run["committed_at"])
-    first, last = (starts.min(), ends.max()) if run.height else (0.0, 1.0)
+    reads = run.group_by("started_at").agg(pl.col("rows").sum()).sort("started_at")
+    starts = _seconds(reads["started_at"])
+    first, last = (starts.min(), _seconds(run["committed_at"]).max()) if run.height else (0.0, 1.0)
+    ends = np.append(starts[1:], last)
     edges = np.linspace(first, max(last, first + 1e-3), _BUCKETS + 1)
     rates = []
     for low, high in pairwise(edges):
         overlap = np.clip(np.minimum(ends, high) - np.maximum(starts, low), 0, None) / np.maximum(ends - starts, 1e-6)
-        rates.append(float((overlap * run["rows"].to_numpy()).sum() / (high - low)))
+        rates.append(float((overlap * reads["rows"].to_numpy()).sum() / (high - low)))
     return columns(
         "Was the speed of the load constant?",
         rates,
         first="start",
         last=f"{last - first:,.1f} s",
         unit="rows/s",
-        across="over the run that loaded the most rows",
+        across="over the run that read the most rows",
     )
 
 
@@ -59,16 +61,36 @@ def stages_chart(inspection: Inspection) -> Chart:
 
 
 def proof(inspection: Inspection) -> Markdown:
-    """When a verification last compared all rows and found them equal."""
-    found = inspection.last_full_proof
+    """When a verification last compared all rows and found them equal, and what is known since."""
+    found, last = inspection.last_full_proof, inspection.verifications
     if found is None:
-        return Markdown("No verification has compared all rows and found them equal: run `python -m etl.verify`.")
-    ended = datetime.fromisoformat(found.finished_at)
-    ago = span((log.now() - ended).total_seconds())
-    return Markdown(
-        f"A verification last compared all {counted(found.rows, 'row')} with the source and found them equal at "
-        f"{ended:%Y-%m-%d %H:%M} UTC, {ago} before this page was written."
-    )
+        text = "**Never.** No verification has compared all rows and found them equal: run `python -m etl.verify`."
+    else:
+        text = (
+            f"**{_moment(found.finished_at)}**: all {counted(found.rows, 'row')} of the source were compared with the "
+            "shards' and were equal."
+        )
+        if inspection.rows != found.rows:
+            text += f" Now the shards' ledgers record {inspection.rows:,}."
+        if inspection.is_source_unchanged is not None:
+            changed = "has not changed" if inspection.is_source_unchanged else "has changed"
+            text += f" The source's file {changed} since that verification began."
+    ended, code = last["last_verification_at"], last["last_verification_exit_code"]
+    if ended and not (found and ended == found.finished_at):
+        result = f"exit code {code}, {counted(last['rows_differing'] or 0, 'differing row')}"
+        text += f" The last verification: {f'**{result}**' if code else result}, {_moment(ended)}."
+    sampled = int(inspection.shards["sampled"].sum())
+    if not inspection.is_sampled and sampled != inspection.rows:
+        text += (
+            f" **The shards' ledgers record {counted(inspection.rows, 'row')}, but their files have {sampled:,}**: run "
+            "`python -m etl.verify`, which says which differ."
+        )
+    return Markdown(text)
+
+
+def _moment(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    return f"{moment:%Y-%m-%d %H:%M} UTC, {span((log.now() - moment).total_seconds())} before this page was written"
 
 
 def run_verdict(inspection: Inspection) -> Markdown:
@@ -77,11 +99,16 @@ def run_verdict(inspection: Inspection) -> Markdown:
         return Markdown("The manifest was rebuilt from the ledgers, which do not record how long a window took.")
     start, end = run["started_at"].min(), run["committed_at"].max()
     seconds = (end - start).total_seconds() if isinstance(start, datetime) and isinstance(end, datetime) else 0.0
-    rows = int(run["rows"].sum())
+    rows, last = int(run["rows"].sum()), inspection.last_run
+    whole = (
+        f" With indexes it wrote {counted(last.rows, 'row')} at {last.rows_per_s:,.0f} rows/s."
+        if last and last.run_id == run["run_id"][0]
+        else ""
+    )
     return Markdown(
-        f"The run that loaded the most rows loaded {rows:,} in {seconds:,.1f} s ({rows / max(seconds, 1e-3):,.0f} "
-        f"rows/s) in {counted(run.height, 'window')}, without the time for indexes. Runs in the manifest: "
-        f"{inspection.windows['run_id'].n_unique():,}."
+        f"The run that read the most rows, by the manifest: {rows:,} in {seconds:,.1f} s "
+        f"({rows / max(seconds, 1e-3):,.0f} rows/s) in {counted(run.height, 'window')}, without the time for "
+        f"indexes.{whole} Runs in the manifest: {inspection.windows['run_id'].n_unique():,}."
     )
 
 
@@ -103,9 +130,15 @@ def windows_verdict(inspection: Inspection) -> Markdown:
 
 def widened_verdict(inspection: Inspection) -> Markdown:
     """The columns with cells that did not fit their read type, and the rowid of the first such window."""
-    spread = inspection.windows.select("first_rowid", "widened").drop_nulls().explode("widened", empty_as_null=False)
+    known = inspection.windows.select("first_rowid", "widened").drop_nulls()
+    spread = known.explode("widened", empty_as_null=False)
     if not spread.height:
-        return Markdown("**None.** Every cell fitted the read type of its column.")
+        if known.height < inspection.windows.height:
+            return Markdown(
+                f"**Not known.** The manifest names none for {counted(known.height, 'window')}. The others were "
+                "rebuilt from the ledgers, which do not record it."
+            )
+        return Markdown("**None**, by the manifest: every cell fitted the read type of its column when it was loaded.")
     firsts = spread.group_by("widened").agg(pl.col("first_rowid").min()).sort("widened")
     listed = "; ".join(f"`{name}` from the window at rowid {first:,} on" for name, first in firsts.iter_rows())
     return Markdown(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from etl.status.units import counted, size
 
 _MAX_BARS = 32
 _BINS = 30
+_BIN_SIGMAS = 0.5
 _FARTHEST_SHOWN = 10
 _EVEN_RANGE_SIGMAS = 3.0
 _NOTICEABLE_SHARE = 0.1
@@ -35,21 +37,24 @@ def summary(inspection: Inspection) -> Markdown:
 
 
 def rows_chart(inspection: Inspection) -> Chart:
-    """Rows with a key in each hash shard, compared with the even share."""
+    """The distance of each hash shard's rows from the even share, in standard deviations of a random distribution."""
     counts = inspection.hash_shards["rows"].to_list()
     share, sigma = sum(counts) / len(counts), statistics.standard_deviation(counts)
-    title = "Do all hash shards have equally many rows?"
+    distances = statistics.deviations(counts)
+    title = "How far is each hash shard from the even share?"
+    legend = f"even share: {share:,.0f} rows with a key; σ = {sigma:,.0f} rows"
     if len(counts) > _MAX_BARS:
-        legend = f"even share: {share:,.0f} rows, σ {sigma:,.0f}"
-        bins = min(_BINS, len(set(counts)) + 1)
-        return _histogram(title, counts, unit="rows", digits=0, across="by rows with a key", bins=bins, legend=legend)
+        least, most = min(distances), max(distances)
+        step = _BIN_SIGMAS * math.ceil((most - least) / _BIN_SIGMAS / _BINS + 1e-9)
+        edges = [step * number for number in range(math.floor(least / step), math.floor(most / step) + 2)]
+        name = "{:+.1f}σ".format
+        return _histogram(title, distances, edges=edges, name=name, across="by distance", legend=legend)
     items = [
-        Bar(str(shard), count, f"{count:,} {_signed(z)}σ", kind="mark" if abs(z) > _EVEN_RANGE_SIGMAS else "bar")
-        for shard, count, z in zip(inspection.hash_shards["shard"], counts, statistics.deviations(counts), strict=True)
+        Bar(str(shard), z, f"{count:,}  {_signed(z)}σ", kind="mark" if abs(z) > _EVEN_RANGE_SIGMAS else "bar")
+        for shard, count, z in zip(inspection.hash_shards["shard"], counts, distances, strict=True)
     ]
-    band = (share - _EVEN_RANGE_SIGMAS * sigma, share + _EVEN_RANGE_SIGMAS * sigma)
-    legend = "dashed: even share; shaded: ±3σ, by chance alone"
-    return bars(title, items, unit="rows with a key, by shard", expected=share, band=band, legend=legend)
+    unit = "distance in σ by shard; shaded: ±3σ, which chance alone rarely exceeds"
+    return bars(title, items, unit=unit, band=_EVEN_RANGE_SIGMAS, legend=legend)
 
 
 def rows_verdict(inspection: Inspection) -> Markdown:
@@ -72,20 +77,15 @@ def rows_verdict(inspection: Inspection) -> Markdown:
     )
 
 
-def rows_table(inspection: Inspection) -> HtmlTable:
-    """Rows by shard and their distance from the even share in σ; of many shards, only the ten farthest from it."""
-    sigmas = pl.Series("z", statistics.deviations(inspection.hash_shards["rows"].to_list()), pl.Float64)
-    shards = inspection.shards.with_columns(z=sigmas.extend_constant(None, inspection.shards.height - len(sigmas)))
-    if shards.height > _MAX_BARS:
-        shards = shards.sort(pl.col("z").abs(), descending=True, nulls_last=True).head(_FARTHEST_SHOWN)
-    return HtmlTable(
-        shards.select(
-            "shard",
-            "rows",
-            pl.Series("σ", ["–" if z is None else _signed(z) for z in shards["z"]], pl.String),
-            pl.Series("MB", [f"{count / 1e6:,.1f}" for count in shards["bytes"]], pl.String),
-        )
-    )
+def rows_table(inspection: Inspection) -> HtmlTable | Markdown:
+    """Of many shards the ten that are farthest from the even share; the chart of a few shows all."""
+    shards = inspection.hash_shards
+    if shards.height <= _MAX_BARS:
+        return Markdown()
+    shards = shards.with_columns(z=pl.Series(statistics.deviations(shards["rows"].to_list())))
+    shards = shards.sort(pl.col("z").abs(), descending=True).head(_FARTHEST_SHOWN)
+    distances = pl.Series("σ", map(_signed, shards["z"]), pl.String)
+    return HtmlTable(shards.select(pl.col("shard").alias("farthest shards"), "rows", distances))
 
 
 def _signed(z: float) -> str:
@@ -101,13 +101,24 @@ def _often(result: Fit) -> str:
 
 
 def _histogram(
-    title: str, values: Sequence[float], *, unit: str, digits: int, across: str, bins: int = _BINS, legend: str = ""
+    title: str,
+    values: Sequence[float],
+    *,
+    edges: Sequence[float] | int,
+    name: Callable[[float], str],
+    across: str,
+    legend: str = "",
 ) -> Chart:
-    """For many shards: how many shards have how much."""
-    frequencies, edges = np.histogram(values, bins=bins)
-    first, last = (f"{edge:,.{digits}f}" for edge in (edges[0], edges[-1]))
+    """For many shards: how many shards have how much. `edges` are those of the columns, or their number."""
+    frequencies, ends = np.histogram(values, bins=edges)
     return columns(
-        title, frequencies.tolist(), first=first, last=f"{last} {unit}", unit="shards", across=across, legend=legend
+        title,
+        frequencies.tolist(),
+        first=name(ends[0]),
+        last=name(ends[-1]),
+        unit="hash shards",
+        across=across,
+        legend=legend,
     )
 
 
@@ -125,12 +136,16 @@ def reserved_chart(inspection: Inspection) -> Chart:
 
 def reserved_verdict(inspection: Inspection) -> Markdown:
     identity, keyless = inspection.found.identity, int(inspection.shards["keyless"].sum())
-    others = "is also a hash shard" if identity.reserved_shard < identity.num_shards else "has no other rows"
+    where = (
+        f"in shard {identity.reserved_shard}, which is also a hash shard: they were counted"
+        if identity.reserved_shard < identity.num_shards
+        else f"in shard {identity.reserved_shard}, which has no other rows: this is what its ledger records"
+    )
     is_largest = keyless > inspection.rows / (identity.num_shards + 1)
     warning = " That is more than an even share: this shard grows fastest." if is_largest else ""
     return Markdown(
         f"**{keyless / max(1, inspection.rows):.2%}**: {counted(keyless, 'row')} with a key that is NULL, empty or "
-        f"blank. They are in shard {identity.reserved_shard}, which {others}.{warning}"
+        f"blank. They are {where}.{warning}"
     )
 
 
@@ -147,12 +162,13 @@ def largest_keys_chart(inspection: Inspection) -> Chart | Markdown:
 
 def largest_keys_verdict(inspection: Inspection) -> Markdown:
     sampled = int(inspection.shards["sampled"].sum())
-    whole = "all rows" if sampled == inspection.rows else f"a sample of {sampled:,} of {inspection.rows:,} rows"
+    whole = f"a sample of {sampled:,} of {inspection.rows:,} rows" if inspection.is_sampled else f"all {sampled:,} rows"
     if not inspection.largest_keys.height:
         return Markdown(f"In {whole}, no row has a key.")
     most = int(inspection.largest_keys["rows"][0])
     if most == 1:
-        return Markdown(f"**No.** In {whole}, no key has a second row.")
+        verdict = "Not in the sample" if inspection.is_sampled else "No"
+        return Markdown(f"**{verdict}.** In {whole}, no key has a second row.")
     share = most / max(1, sampled) * inspection.found.identity.num_shards
     verdict = "**Yes.**" if share > _NOTICEABLE_SHARE else "**No.**"
     return Markdown(
@@ -165,7 +181,10 @@ def misplaced_verdict(inspection: Inspection) -> Markdown:
     sampled, wrong = int(inspection.shards["sampled"].sum()), int(inspection.shards["misplaced"].sum())
     if not wrong:
         return Markdown(
-            f"**Yes.** The keys of {sampled:,} of {inspection.rows:,} rows were hashed again; each is in its own shard."
+            f"**Yes, in a sample.** The keys of {sampled:,} of {inspection.rows:,} rows were hashed again; each of "
+            "these rows is in the shard of its key."
+            if inspection.is_sampled
+            else f"**Yes.** The keys of all {sampled:,} rows of the shards were hashed again."
         )
     where = ", ".join(str(shard) for shard in inspection.shards.filter(pl.col("misplaced") > 0)["shard"].head(10))
     return Markdown(
@@ -179,16 +198,16 @@ def misplaced_verdict(inspection: Inspection) -> Markdown:
 
 
 def bytes_chart(inspection: Inspection) -> Chart:
-    sizes = (inspection.shards["bytes"] / 1e6).to_list()
-    title = "Is the disk used evenly?"
-    if len(sizes) > _MAX_BARS:
-        return _histogram(title, sizes, unit="MB", digits=1, across="by size on disk")
-    reserved = inspection.found.identity.reserved_shard
+    title, reserved = "Is the disk used evenly?", inspection.found.identity.reserved_shard
+    if inspection.shards.height > _MAX_BARS:
+        sizes = inspection.hash_shards["bytes"].to_list()
+        bins = min(_BINS, len(set(sizes)) + 1)
+        return _histogram(title, sizes, edges=bins, name=size, across="by size on disk")
     items = [
-        Bar(str(shard), megabytes, f"{megabytes:,.1f} MB", kind="pale" if shard == reserved else "bar")
-        for shard, megabytes in zip(inspection.shards["shard"], sizes, strict=True)
+        Bar(str(shard), count, size(count), kind="pale" if shard == reserved else "bar")
+        for shard, count in inspection.shards.select("shard", "bytes").iter_rows()
     ]
-    return bars(title, items, unit="MB with indexes; paler: the reserved shard")
+    return bars(title, items, unit="with indexes; paler: the reserved shard")
 
 
 def bytes_verdict(inspection: Inspection) -> Markdown:

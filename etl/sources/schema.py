@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from etl.core.errors import Refused
@@ -26,13 +28,19 @@ _TABLES_AND_VIEWS = "SELECT name, type, rootpage, sql FROM sqlite_schema WHERE t
 _ROWID_ALIASES = ("rowid", "_rowid_", "oid")
 
 
-def inspect(path: Path, table_name: str, key_name: str) -> tuple[Table, RowidRange | None]:
-    """The table and the range of its rowids now (None while it has no rows).
+def inspect(
+    path: Path,
+    table_name: str,
+    key_name: str,
+    *,
+    opened: Callable[[Path], AbstractContextManager[sqlite3.Connection]] = stdlib.source,
+) -> tuple[Table, RowidRange | None]:
+    """The table and the range of its rowids now (None while it has no rows). A shard is `opened` in another way.
 
     Raises Refused if there is no such file, table or key column, or if the table has no usable rowid; EtlError if
     SQLite cannot read it now.
     """
-    with stdlib.source(path) as database:
+    with opened(path) as database:
         table = _table(database, path, table_name, key_name)
         return table, _rowids(database, path, table)
 

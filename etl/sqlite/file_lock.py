@@ -8,6 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from etl.sqlite import stdlib
 
 
 class FileLock:
@@ -16,17 +19,21 @@ class FileLock:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._shared = 0
+        self._read: set[Path] = set()
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Keeps exclusive holders waiting while the block runs."""
+    def shared(self, path: Path) -> Iterator[None]:
+        """Keeps exclusive holders waiting while the block reads the file. The last one removes the traces of all."""
         with self._changed:
             self._shared += 1
+            self._read.add(path)
         try:
             yield
         finally:
             with self._changed:
                 self._shared -= 1
+                while self._read and not self._shared:
+                    stdlib.remove_traces(self._read.pop())
                 self._changed.notify_all()
 
     @contextmanager

@@ -26,7 +26,7 @@ from etl.sources import schema
 from etl.status import snapshot, summary
 from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
-from etl.status.units import counted, left, percent, size, span
+from etl.status.units import counted, left, percent, read_and_written, size, span
 
 
 @errors_as_lines
@@ -79,6 +79,9 @@ def _lines(found: Snapshot) -> Iterator[str]:
     if found.lag_rows is not None:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
+    for each in found.shards:
+        if each.lost_rows:
+            yield f"  shard {each.shard} has lost {counted(each.lost_rows, 'row')}; the next run loads them again"
     yield f"  last verification: {_verification_text(found.verification)}"
     proof = found.last_full_proof
     yield "  last full proof: " + (f"{counted(proof.rows, 'row')}, {_moment(proof.finished_at)}" if proof else "never")
@@ -109,10 +112,11 @@ def _run_lines(run: RunStatus) -> Iterator[str]:
         if run.error:
             yield from (f"  {line}" for line in run.error.splitlines())
     if run.rowids_todo:
-        yield (
-            f"  {counted(run.rows, 'row')}, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}; "
-            f"{run.rowids_done:,} of {counted(run.rowids_todo, 'rowid')}"
-        )
+        yield (f"  {read_and_written(run.rows_read, run.rows, 'row')}, {run.rows_per_s:,.0f} rows/s, {size(run.bytes)}")
+        read = f", {run.rowids_read:,} read" if run.rowids_read != run.rowids_done else ""
+        yield f"  {run.rowids_done:,} of {counted(run.rowids_todo, 'rowid')}{read}"
+    if run.rows_updated:
+        yield f"  {counted(run.rows_updated, 'old row')} updated"
     yield from (f"warning: {warning}" for warning in run.warnings)
     yield f"last success: {_moment(run.last_success_at) if run.last_success_at else 'never'}"
 

@@ -48,7 +48,7 @@ class Heartbeat:
             last_success_at=before.last_success_at if before else None,
             sealed_at=before.sealed_at if before else None,
             shards=before.shards if before else (),
-            **self._proof(),
+            **verifications.figures(settings.SHARD_DIR, settings.TABLE_NAME),
         )
         self._warnings: list[str] = []
         self._over = threading.Event()
@@ -84,18 +84,11 @@ class Heartbeat:
         if exit_code == 0 and outcome != "stopped":
             self._progress.phase = DONE
             ending["last_success_at"] = ended_at
-        self._update(**ending, **self._proof(), eta_s=None, lag_rows=self._lag_rows())
+        # A refresh is a verification, so they are read again.
+        found = verifications.figures(self._settings.SHARD_DIR, self._settings.TABLE_NAME)
+        self._update(**ending, **found, eta_s=None, lag_rows=self._lag_rows())
         self._write()
         return self._status
-
-    def _proof(self) -> dict[str, Any]:
-        """What verifications have found. A refresh is one, so it is read again at the end."""
-        place = self._settings.SHARD_DIR, self._settings.TABLE_NAME
-        proof, last = verifications.last_full_proof(*place), verifications.last(*place)
-        return {
-            "last_full_proof_at": proof.finished_at if proof else None,
-            "rows_differing": differing if isinstance(differing := (last or {}).get("rows_differing"), int) else None,
-        }
 
     def _lag_rows(self) -> int | None:
         if self._progress.is_last_rowid_known:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import platform
 import stat
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from etl.runtime import files
+from etl.runtime.settings import Settings
 from etl.runtime.version import VERSION
+from etl.status import status_file, verifications
 from etl.status.status_file import RUNNING, RunStatus
 
 _PREFIX = "shard_migrate_"
@@ -26,6 +29,11 @@ def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
     """Each metric of the whole run: its help text and its value; an unknown value is left out, never 0."""
     return {
         "run_rows": ("Rows that the last run has written into the shards", run.rows),
+        "run_rows_per_second": (
+            "Rows over the time of load and indexes of the last run; rows that are read and not written count half",
+            run.rows_per_s,
+        ),
+        "run_rows_updated": ("Old rows that the last run has replaced by what the source has now", run.rows_updated),
         "run_windows": ("Windows that the last run has completed", run.windows),
         "run_bytes": ("Bytes of cells that the last run has read", run.bytes),
         "progress_ratio": ("How much of the last run is done, load and indexes together, from 0 to 1", run.fraction),
@@ -45,10 +53,25 @@ def _gauges(run: RunStatus) -> dict[str, tuple[str, float | None]]:
             "When a verification last ended that compared all rows and found them equal; 0 before the first",
             _seconds(run.last_full_proof_at),
         ),
+        "last_verification_timestamp_seconds": (
+            "When the last verification ended, whatever it found; 0 before the first",
+            _seconds(run.last_verification_at),
+        ),
+        "last_verification_exit_code": (
+            "Exit code of the last verification or refresh; absent before it",
+            run.last_verification_exit_code,
+        ),
         "rows_differing": ("Rows that the last verification found different; absent before it", run.rows_differing),
         "sealed_timestamp_seconds": ("When the cut-over sealed the shards; 0 before it", _seconds(run.sealed_at)),
         "resident_memory_bytes": ("Memory of the run's process", run.rss_bytes),
     }
+
+
+def follow_verification(settings: Settings) -> None:
+    """Writes METRICS_FILE with what the last verification found, if a run is recorded. Raises OSError."""
+    run = status_file.read(status_file.path_of(settings.SHARD_DIR, settings.TABLE_NAME))
+    if settings.METRICS_FILE is not None and run is not None:
+        write(settings.METRICS_FILE, replace(run, **verifications.figures(settings.SHARD_DIR, settings.TABLE_NAME)))
 
 
 def write(path: Path, run: RunStatus) -> None:

@@ -26,12 +26,17 @@ class Figures:
     fraction: float
     rows: int
     """Rows that are committed, each in its shard."""
+    rows_read: int = 0
+    """Rows that are read for the shards that lack them; those that are not yet committed are half done."""
+    rows_updated: int = 0
+    """Old rows that were replaced by what the source has now."""
     windows: int
     bytes: int
     rows_per_s: float
     eta_s: float | None
     rowids_todo: int
     rowids_done: int
+    rowids_read: int = 0
     last_rowid: int | None
     """Every row up to here is in the shards, as far as the run knows."""
     windows_in_flight: int
@@ -48,10 +53,12 @@ class Progress:
         """Every row up to here is in the shards, if windows were loaded in their order."""
         self.is_last_rowid_known = False
         self.rows_read = 0
+        self.rows_updated = 0
+        """Old rows that were replaced, by a refresh or because they were updated (CURSOR_COLUMN)."""
         self.rows_done = 0
         """Rows that are committed, each in its shard; in a verification, rows that are compared."""
         self.rows = 0
-        """Rows of the windows that every shard has committed in this run."""
+        """Rows that this run has written, of the windows that every shard has committed."""
         self.windows = 0
         self.bytes = 0
         self.windows_in_flight = 0
@@ -66,7 +73,9 @@ class Progress:
         """Shards that are finished."""
         self.seconds: dict[str, float] = {}
         """By stage: read, route and write are summed over threads; load and index are elapsed time."""
-        self.started_s = 0.0
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+        """When the load and its indexes began, and when they ended."""
         self._expected_rows: int | None = None
         self._load_share = 1.0
 
@@ -78,7 +87,7 @@ class Progress:
         self, *, now_s: float, rowids_todo: int, expected_rows: int | None, indexes: int, shard_rows: Mapping[int, int]
     ) -> None:
         """Begins the load, or begins it again. Each shard still needs this many `indexes`, and has its `shard_rows`."""
-        self.started_s = self.started_s or now_s
+        self.started_s, self.ended_s = now_s if self.started_s is None else self.started_s, None
         self.rows_read = self.rows_done = self.rows
         self.rowids_read, self.rowids_done, self.windows_in_flight = 0, 0.0, 0
         self.rowids_todo = rowids_todo
@@ -98,7 +107,7 @@ class Progress:
         self.rows_done += rows
 
     def read(self, rows: int, rowids: int, size: int) -> None:
-        """Counts a window that has been read."""
+        """Counts a window that has been read, by the rows that are to be written."""
         self.rows_read += rows
         self.rowids_read += rowids
         self.bytes += size
@@ -110,9 +119,9 @@ class Progress:
         self.shard_rows[shard] = self.shard_rows.get(shard, 0) + rows
         self.shard_write_s[shard] = self.shard_write_s.get(shard, 0.0) + ms / 1000
 
-    def window(self, entry: Entry) -> None:
-        """Counts a window that every shard has committed."""
-        self.rows += sum(rows for _, rows in entry.rows_by_shard)
+    def window(self, entry: Entry, *, rows: int) -> None:
+        """Counts a window that every shard has committed, and of which this run has written so many rows."""
+        self.rows += rows
         self.windows += 1
         self.last_rowid = max(self.last_rowid or entry.window.last_rowid, entry.window.last_rowid)
         for stage, ms in (("read", entry.read_ms), ("route", entry.route_ms), ("write", entry.write_ms)):
@@ -149,14 +158,19 @@ class Progress:
         """The fraction in percent, to a tenth, rounded down: only what is done is at 100."""
         return math.floor(self.fraction * 1000) / 10
 
+    def elapsed_s(self, now_s: float) -> float:
+        """Since the load or the verification began; a load ends with its indexes."""
+        end_s = now_s if self.ended_s is None else self.ended_s
+        return 0.0 if self.started_s is None else end_s - self.started_s
+
     def rows_per_s(self, now_s: float) -> float:
-        """Rows done over the time that the load has taken."""
-        return self.rows_done / max(1e-9, self.seconds.get("load") or now_s - self.started_s)
+        """Rows over the time elapsed; what is read and not yet committed is half done, as in the fraction."""
+        return (self.rows_read + self.rows_done) / 2 / max(1e-9, self.elapsed_s(now_s))
 
     def eta_s(self, now_s: float) -> float | None:
         """Seconds to the end at the rate so far; None while nothing is done."""
         fraction = self.fraction
-        return (now_s - self.started_s) * (1 - fraction) / fraction if fraction else None
+        return self.elapsed_s(now_s) * (1 - fraction) / fraction if fraction else None
 
     def figures(self, now_s: float) -> Figures:
         """The progress now, rounded."""
@@ -165,12 +179,15 @@ class Progress:
             phase=self.phase,
             fraction=round(self.fraction, 4),
             rows=self.rows_done,
+            rows_read=self.rows_read,
+            rows_updated=self.rows_updated,
             windows=self.windows,
             bytes=self.bytes,
             rows_per_s=round(self.rows_per_s(now_s), 1),
             eta_s=None if eta_s is None else round(eta_s, 1),
             rowids_todo=self.rowids_todo,
             rowids_done=round(self.rowids_done),
+            rowids_read=self.rowids_read,
             last_rowid=self.last_rowid,
             windows_in_flight=self.windows_in_flight,
             slowest_shard=self.slowest_shard,

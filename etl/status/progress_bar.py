@@ -17,7 +17,7 @@ from rich.text import Text
 
 from etl.runtime import log
 from etl.status.progress import INDEX, VERIFY, Progress
-from etl.status.units import counted, left, size
+from etl.status.units import counted, left, read_and_written, size
 
 LINE_S = 30.0
 _BAR_COLUMNS = 36
@@ -64,6 +64,7 @@ class ProgressBar:
                 phase=progress.phase,
                 percent=progress.percent,
                 rows=progress.rows_done,
+                read=progress.rows_read,
                 rows_per_s=round(progress.rows_per_s(now_s)),
                 eta=left(progress.eta_s(now_s)) or "unknown",
             )
@@ -85,7 +86,8 @@ class ProgressBar:
 
     def _lines(self, now_s: float) -> list[str]:
         progress = self._progress
-        first = [counted(progress.rows_done, "row"), f"{progress.rows_per_s(now_s):,.0f} rows/s"]
+        rows = read_and_written(progress.rows_read, progress.rows_done, "row")
+        first = [rows, f"{progress.rows_per_s(now_s):,.0f} rows/s"]
         memory = f"memory {size(self._process.memory_info().rss)}"
         if progress.phase == VERIFY:
             return [" · ".join([*first, memory])]

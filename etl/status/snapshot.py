@@ -32,6 +32,8 @@ class ShardSnapshot:
     bytes: int
     known_from: str
     """Where `rows` is from: ledger; run or manifest, while the file is being written; or nothing."""
+    lost_rows: int = 0
+    """Rows that it had, by the manifest, and that the next run loads again."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,8 @@ class Snapshot:
     run: RunStatus | None
     shards: list[ShardSnapshot] = field(default_factory=list)
     lag_rows: int | None = None
-    """Rows of the source after the last one that every shard has; of many, the number of rowids, an upper bound."""
+    """Rows of the source after the last one that every shard has, or had before its file was lost, and those that were
+    lost; of many, the number of rowids, an upper bound."""
     verification: dict[str, Any] | None = None
     """The result file of the last verification."""
     last_full_proof: FullProof | None = None
@@ -78,7 +81,8 @@ def take(settings: Settings) -> Snapshot:
     snapshot.last_full_proof = verifications.last_full_proof(settings.SHARD_DIR, settings.TABLE_NAME)
     last_rowid = _add_shards(settings, snapshot, is_live=is_live)
     try:
-        snapshot.lag_rows = lag_rows(settings, run.last_rowid if run is not None and is_live else last_rowid)
+        newer = lag_rows(settings, run.last_rowid if run is not None and is_live else last_rowid)
+        snapshot.lag_rows = newer + sum(each.lost_rows for each in snapshot.shards)
     except EtlError as error:
         snapshot.notes.append(str(error))
     snapshot.verification = _verification(settings, snapshot)
@@ -86,7 +90,7 @@ def take(settings: Settings) -> Snapshot:
 
 
 def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int | None:
-    """Adds each shard; the last rowid that all of them have by their ledgers."""
+    """Adds each shard; the last rowid that all of them have, or had before a file was lost."""
     manifest = Manifest(settings.SHARD_DIR, settings.TABLE_NAME)
     known = {each.shard: each.rows for each in snapshot.run.shards} if snapshot.run else {}
     known_from = "run" if known else "manifest"
@@ -114,6 +118,13 @@ def _add_shards(settings: Settings, snapshot: Snapshot, *, is_live: bool) -> int
     done = ranges.common(coverages)
     share, snapshot.oldest_check = Checks(settings.SHARD_DIR, settings.TABLE_NAME).proved(done)
     snapshot.proved_percent = math.floor(share * 1000) / 10
+    if len(set(coverages)) > 1:
+        had, completed = manifest.rows(), manifest.coverage()
+        for slot, each in enumerate(snapshot.shards):
+            if (lost := had.get(each.shard, 0) - (each.rows or 0)) > 0:
+                snapshot.shards[slot] = replace(each, lost_rows=lost)
+                coverages[slot] = ranges.union([*coverages[slot], *completed])
+        done = ranges.common(coverages)
     return done[-1].last_rowid if done else None
 
 

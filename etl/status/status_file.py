@@ -66,6 +66,9 @@ class RunStatus(Figures):
     """Rows of the source after the last row in the shards, when the run ended; None while it runs, or if unknown."""
     last_full_proof_at: str | None = None
     """When the last verification ended that compared all rows and found them equal."""
+    last_verification_at: str | None = None
+    """When the last verification ended, whatever it found."""
+    last_verification_exit_code: int | None = None
     rows_differing: int | None = None
     """Rows that the last verification found different; None before the first."""
     sealed_at: str | None = None

@@ -29,3 +29,8 @@ def left(seconds: float | None) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things: 1 window, 2 windows."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def read_and_written(read: int, written: int, noun: str) -> str:
+    """A number of things that are first read, then written: one number when both are equal."""
+    return counted(read, noun) if read == written else f"{counted(read, noun)} read, {written:,} written"

@@ -93,6 +93,23 @@ def last_full_proof(shard_dir: Path, table: str) -> FullProof | None:
     return None
 
 
+def figures(shard_dir: Path, table: str) -> dict[str, Any]:
+    """What a status file says of verifications: fields of `RunStatus`."""
+    proof, line = last_full_proof(shard_dir, table), last(shard_dir, table) or {}
+    counts = {
+        name: count if isinstance(count := line.get(name), int) else None for name in ("exit_code", "rows_differing")
+    }
+    ended = None
+    with suppress(TypeError, KeyError, ValueError):
+        ended = line["finished_at"] if datetime.fromisoformat(line["finished_at"]).tzinfo else None
+    return {
+        "last_full_proof_at": proof.finished_at if proof else None,
+        "last_verification_at": ended,
+        "last_verification_exit_code": counts["exit_code"],
+        "rows_differing": counts["rows_differing"],
+    }
+
+
 def _newest_first(shard_dir: Path, table: str) -> Iterator[str]:
     with suppress(OSError):
         content = files.VERIFICATIONS.path(shard_dir, table).read_bytes()

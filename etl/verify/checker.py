@@ -75,6 +75,7 @@ class Checker:
         for group in groups:
             end = self._compare_group(group, is_first=group is groups[0], within_budget=len(groups) > 1)
             if self.cause:
+                self.result.is_suspect = self.cause is Cause.STOP and bool(self._suspects)
                 self._keep(end if len(groups) == 1 else 0)
                 break
         if not self.blocks.count:
@@ -85,6 +86,7 @@ class Checker:
         if self.cause in (Cause.STOP, Cause.RUN) and differing:  # there is no time to trace them all
             first = 1 if self.cause is Cause.RUN and differing[0] == 0 else 0  # or it might never go on
             self._keep(max(first, differing[0]))
+            self.result.is_suspect |= self.cause is Cause.STOP
             differing = differing[:first]
         for slot in readable:
             try:

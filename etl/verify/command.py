@@ -17,6 +17,7 @@ from etl.runtime.options import Application, Budget, Given, StopAfter, Verbose, 
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
+from etl.status import metrics
 from etl.verify.halt import Halt
 from etl.verify.outcome import Outcome, store
 from etl.verify.repair import Permits
@@ -74,6 +75,10 @@ def _locked(
         result = outcome.as_json()
         log.event("verified", **result)
         store(settings, result)
+        try:
+            metrics.follow_verification(settings)
+        except OSError as error:  # the run that comes next writes it, or says why not
+            log.event("metrics", "WARNING", not_written=str(settings.METRICS_FILE), reason=error.strerror)
         return outcome, current.exit_code
 
 

@@ -80,13 +80,18 @@ class Differences:
     """Slots whose whole file must be rebuilt: their rows were not compared."""
 
     @property
+    def count(self) -> int:
+        """The rows that differ."""
+        return sum(rows.count for rows in self.rows.values())
+
+    @property
     def is_equal(self) -> bool:
-        return not self.notes and not any(rows.count for rows in self.rows.values())
+        return not self.notes and not self.count
 
     @property
     def is_foreign_only(self) -> bool:
         """Whether all that differs is rows that no run wrote."""
-        return not self.notes and 0 < self.foreign_rows == sum(rows.count for rows in self.rows.values())
+        return not self.notes and 0 < self.foreign_rows == self.count
 
     def note(self, kind: str, place: object, text: str) -> None:
         self.notes.append(_note(kind, place, text))
@@ -156,6 +161,8 @@ class Result:
     shards: int = 0
     is_unfinished: bool = False
     """Whether a load ended before its time; what it has not done is no difference."""
+    is_suspect: bool = False
+    """Whether a block differs whose rows were not yet looked at one by one: there was no time."""
     newer_rows: int = 0
     """Rows of the source outside all windows that are complete: the next run loads them."""
 
@@ -168,6 +175,7 @@ def total(whole: Result, parts: Iterable[Result]) -> Result:
         shards=whole.shards,
         is_unfinished=whole.is_unfinished,
         newer_rows=whole.newer_rows,
+        is_suspect=whole.is_suspect,
     )
     result.differences.add(whole.differences)
     for part in parts:
@@ -175,6 +183,7 @@ def total(whole: Result, parts: Iterable[Result]) -> Result:
         result.compared = [*result.compared, *part.compared]
         result.source_rows += part.source_rows
         result.shard_rows += part.shard_rows
+        result.is_suspect |= part.is_suspect
     return result
 
 

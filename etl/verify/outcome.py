@@ -59,6 +59,11 @@ class Outcome:
         return Refused.exit_code if self.last.is_unfinished else 0
 
     @property
+    def replaced_rows(self) -> int:
+        """The rows that differed and, after the repair, do so no more."""
+        return max(0, self.first.differences.count - self.last.differences.count)
+
+    @property
     def is_stopped(self) -> bool:
         """Whether a signal, or --stop-after, ended it."""
         return self.cause is Cause.STOP
@@ -112,7 +117,7 @@ class Outcome:
             "sealed_at": self.sealed_at,
             "version": VERSION,
             "source": asdict(self.source),
-            "rows_differing": sum(rows.count for rows in self.last.differences.rows.values()),
+            "rows_differing": self.last.differences.count,
             "differences": self.last.differences.counts(),
             "foreign_rows": self.last.differences.foreign_rows,
             **self.last.differences.as_json(),
@@ -133,7 +138,9 @@ class Outcome:
         first, last = self.first, self.last
         lines = []
         if self.is_stopped:
-            so_far = "equal so far" if last.differences.is_equal else "and rows differ"
+            equal = "equal so far" if first.compared else "nothing known yet"
+            so_far = "but the next ones may differ" if first.is_suspect else equal
+            so_far = so_far if last.differences.is_equal else "and rows differ"
             files = "files are not checked; " if self.scope.checks_files and not self.are_files_checked else ""
             lines.append(
                 f"stopped by {stopped_by}: {self._percent} % of rows compared, {so_far}; {files}run again to go on"
@@ -150,7 +157,9 @@ class Outcome:
             f"{counted(len(first.compared), 'window')}; {self.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
         is_equal = last.differences.is_equal
-        lines.append(f"{('equal' if is_equal else 'different')}{' so far' if self.cause else ''}: {compared}")
+        is_known = not self.is_stopped or (first.compared and not first.is_suspect)
+        verdict = ("equal" if is_known else "compared") if is_equal else "different"
+        lines.append(f"{verdict}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
             rest = (
                 "all rows compared"

@@ -175,7 +175,12 @@ class Verification:
     def _compare(self, inventory: Inventory, windows: Sequence[RowidRange], source: Connection) -> Cause | None:
         checked_at = log.now().isoformat(timespec="milliseconds")
         checker = Checker(inventory, windows, bar=self._bar, halt=self._halt, rate=self._rate)
-        found = checker.run(source)
+        try:
+            found = checker.run(source)
+        except Stopped:
+            if self._whole is not None:
+                self._whole.is_suspect = True  # it looked at the rows of a block that differs
+            raise
         is_right = found.differences.is_equal and not found.differences.ledgers
         coverage, rows = checker.blocks.coverage, int(inventory.rows_of(found.compared).sum())
         chunk = Chunk(found, found, coverage, rows, checked_at, None if is_right else checker)

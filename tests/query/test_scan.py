@@ -155,6 +155,30 @@ def test_a_scan_of_clients_equals_the_files(clients: Workplace) -> None:
     before = snapshot(shard_files(clients.environ()))
     assert scanned(etl.scan_shards(clients.shards)) == rows_of(shard_files(clients.environ()))
     assert snapshot(shard_files(clients.environ())) == before
+    frame = etl.scan_shards(clients.shards)
+    assert not [*clients.shards.glob("*.db-*")], "SQLite's -wal and -shm"
+    assert frame.head(5).collect().height == 5
+    assert not [*clients.shards.glob("*.db-*")]
+
+
+def test_a_scan_leaves_the_wal_of_a_program_that_writes(clients: Workplace) -> None:
+    path = shard_files(clients.environ())[0]
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO clients (note) VALUES ('first')")
+        database.commit()
+        assert etl.scan_shards(clients.shards).collect().height == 3001
+        assert path.with_name(f"{path.name}-wal").stat().st_size > 0
+        database.execute("INSERT INTO clients (note) VALUES ('second')")
+        database.commit()
+        assert etl.scan_shards(clients.shards).collect().height == 3002
+    assert not [*clients.shards.glob("*.db-*")]
+    write = "d = sqlite3.connect(sys.argv[1]); d.execute('INSERT INTO clients (note) VALUES (3)'); d.commit()"
+    died = f"import os, sqlite3, sys; {write}; os._exit(0)"
+    subprocess.run([sys.executable, "-c", died, str(path)], check=True)
+    before = snapshot(clients.shards.glob("*.db-wal"))
+    assert etl.scan_shards(clients.shards).collect().height == 3003
+    assert len(before) == 1
+    assert snapshot(clients.shards.glob("*.db-wal")) == before, "the last commit of a program that died"
 
 
 def damage_last_shard(place: Workplace) -> None:

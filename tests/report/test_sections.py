@@ -1,5 +1,6 @@
 """What the report says about shards, with and without faults."""
 
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,9 @@ import pytest
 from etl.report import data, run_sections, shard_sections, statistics
 from etl.report.charts import Chart
 from etl.report.command import SECTIONS
+from etl.report.html import HtmlTable
 from etl.shards.manifest import Manifest
+from etl.verify import command as verify
 from tests.workplace import Workplace, migrate, shard_files
 
 
@@ -24,9 +27,9 @@ def clients(workplace: Workplace) -> Workplace:
 def test_a_correct_set_has_no_faults(clients: Workplace) -> None:
     inspection = data.inspect(clients.shards)
     assert shard_sections.rows_verdict(inspection).startswith("**Yes, within what chance explains.**")
-    assert shard_sections.misplaced_verdict(inspection).startswith("**Yes.** The keys of 3,000 of 3,000 rows")
+    assert shard_sections.misplaced_verdict(inspection).startswith("**Yes.** The keys of all 3,000 rows")
     assert run_sections.windows_verdict(inspection).startswith("**Yes.** 30 windows without gap or overlap.")
-    assert run_sections.widened_verdict(inspection).startswith("**None.**")
+    assert run_sections.widened_verdict(inspection).startswith("**None**, by the manifest")
     assert inspection.rows == 3000
     assert inspection.shards["bytes"].to_list() == [path.stat().st_size for path in shard_files(clients.environ())]
 
@@ -68,7 +71,7 @@ def test_a_key_with_many_rows_is_named_by_an_hmac_that_changes(clients: Workplac
     first, second = (data.inspect(clients.shards) for _ in range(2))
     assert [each.largest_keys["rows"][0] for each in (first, second)] == [700, 700]
     assert first.largest_keys["name"][0] != second.largest_keys["name"][0]
-    assert shard_sections.largest_keys_verdict(first).startswith("**Yes.** In all rows, the largest key has 700")
+    assert shard_sections.largest_keys_verdict(first).startswith("**Yes.** In all 3,700 rows, the largest key has 700")
     chart = shard_sections.largest_keys_chart(first)
     assert isinstance(chart, Chart)
     assert key not in chart.svg
@@ -88,9 +91,32 @@ def test_rows_without_a_key_are_counted_in_a_reserved_shard_that_is_also_a_hash_
     assert inspection.shards["keyless"].to_list() == [0, keyless, 0]
     assert statistics.fit(inspection.hash_shards["rows"].to_list()).is_even
     assert (
-        f"{keyless:,} rows with a key that is NULL, empty or blank. They are in shard 1, which is also a hash shard."
+        f"{keyless:,} rows with a key that is NULL, empty or blank. They are in shard 1, which is also a hash shard:"
         in (shard_sections.reserved_verdict(inspection))
     )
+
+
+def test_the_page_begins_with_the_last_full_proof_and_what_is_known_since(clients: Workplace) -> None:
+    def proof() -> str:
+        return run_sections.proof(data.inspect(clients.shards))
+
+    environ = clients.environ()
+    assert proof().startswith("**Never.** No verification has compared all rows")
+    assert verify.run(environ) == 0
+    assert re.fullmatch(
+        r"\*\*\S+ \S+ UTC, 0:0\d before this page was written\*\*: all 3,000 rows of the source were compared with the "
+        r"shards' and were equal\. The source's file has not changed since that verification began\.",
+        proof(),
+    )
+    clients.populate(100, first=3001)
+    assert migrate(environ) == 0
+    with closing(sqlite3.connect(shard_files(environ)[0])) as database, database:
+        database.execute("DELETE FROM clients WHERE rowid IN (SELECT rowid FROM clients LIMIT 10)")
+    assert "Now the shards' ledgers record 3,100. The source's file has changed since" in proof()
+    assert "**The shards' ledgers record 3,100 rows, but their files have 3,090**: run" in proof()
+    assert "were hashed again" in shard_sections.misplaced_verdict(data.inspect(clients.shards))
+    assert verify.run(environ) == 4
+    assert "The last verification: **exit code 4, 10 differing rows**, " in proof()
 
 
 def test_a_gap_in_the_manifest_is_reported(clients: Workplace) -> None:
@@ -125,8 +151,10 @@ def test_many_shards_are_shown_as_a_histogram(workplace: Workplace) -> None:
     assert migrate(workplace.environ(NUM_SHARDS=60, RESERVED_SHARD=60, BATCH_SIZE=500)) == 0
     inspection = data.inspect(workplace.shards)
     assert "rows with a key" in shard_sections.rows_chart(inspection).svg
-    assert shard_sections.bytes_chart(inspection).svg.count("<rect") == 30
-    assert len(shard_sections.rows_table(inspection).frame) == 10
+    assert "hash shards; by size on disk" in shard_sections.bytes_chart(inspection).svg
+    table = shard_sections.rows_table(inspection)
+    assert isinstance(table, HtmlTable)
+    assert len(table.frame) == 10
 
 
 def test_the_report_on_an_empty_table_has_no_nan(workplace: Workplace) -> None:

@@ -1,22 +1,27 @@
 """python -m etl.status: during a run, after it, after a kill, before the first run, and without the source."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
 import pytest
 
+from etl.migrate import command
+from etl.migrate.refresh import Refresh
+from etl.report import command as report
 from etl.status import command as status
 from etl.verify import command as verify
 from etl.verify.scope import Scope
 from tests.commands import everything, ran
 from tests.completeness import faults_of, ledger, manifest
 from tests.faults import fail, hang, hang_up, start, struck
-from tests.workplace import Outcome, Workplace, await_line, finished, migrate, shard_files
+from tests.workplace import Outcome, Workplace, await_line, finished, log_events, migrate, shard_files
 
 ROWS = 1_000
 
@@ -112,6 +117,50 @@ def test_a_running_run_is_shown_and_not_disturbed(workplace: Workplace) -> None:
     assert {each["known_from"] for each in found["shards"]} <= {"run", "manifest"}
     assert run["last_success_at"] < run["started_at"], "the last success is the run before"
     assert "running: phase" in page.out
+
+
+def test_percent_rows_rowids_and_rate_agree_during_a_load(workplace: Workplace) -> None:
+    environ = workplace.environ()
+    workplace.populate(10 * ROWS)
+    with start(environ, "before a commit", 1, hang) as process:
+        await_line(process, "hanging")
+        time.sleep(1.5)  # until the heartbeat has written what is read
+        run, page = snapshot_of(environ)["run"], answered(environ).out
+        process.kill()
+        finished(process)
+    assert run["rows"] < run["rows_read"]
+    assert run["rows_read"] == run["rowids_read"], "rowids of this table have no gaps"
+    assert run["fraction"] == pytest.approx(
+        (run["rowids_read"] + run["rowids_done"]) / 2 / run["rowids_todo"], abs=1e-4
+    )
+    elapsed_s = run["eta_s"] * run["fraction"] / (1 - run["fraction"])
+    assert run["rows_per_s"] * elapsed_s == pytest.approx((run["rows_read"] + run["rows"]) / 2, rel=0.02)
+    assert f"{run['rows_read']:,} rows read, {run['rows']:,} written, " in page
+
+
+def test_the_rate_of_a_run_is_the_same_in_every_place(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    environ = workplace.environ(INDEX_COLUMNS="k", METRICS_FILE=workplace.root / "etl.prom")
+    workplace.populate(ROWS)
+    assert migrate(environ) == 0
+    rate = re.search(r"done: 1,000 rows in .* s \(([\d,]+) rows/s\)", capsys.readouterr().out)
+    assert rate is not None
+    assert f"  1,000 rows, {rate[1]} rows/s, " in answered(environ).out
+    exact = snapshot_of(environ)["run"]["rows_per_s"]
+    number = rate[1].replace(",", "")
+    assert f"{exact:.0f}" == number == str(log_events(workplace, "end")[-1]["rows_per_s"])
+    assert f'run_rows_per_second{{table="clients"}} {exact}' in (workplace.root / "etl.prom").read_text()
+    assert report.run(environ) == 0
+    assert f"With indexes it wrote 1,000 rows at {rate[1]} rows/s." in (workplace.shards / "report.html").read_text()
+
+
+def test_updated_rows_of_a_refresh_are_shown(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    environ = workplace.environ()
+    workplace.populate(ROWS)
+    assert migrate(environ) == 0
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid % 100 = 0")
+    assert command.run(environ, refresh=Refresh()) == 0
+    assert status.run(environ) == 0
+    assert f"{ROWS // 100} old rows updated" in capsys.readouterr().out
 
 
 def torn(environ: Mapping[str, str]) -> list[int]:

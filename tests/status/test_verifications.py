@@ -103,12 +103,15 @@ def test_status_report_and_metrics_show_it(
     assert "last full proof: never" in ran("etl.status", environ).out
     assert report.run(environ) == 0
     assert "No verification has compared all rows" in (workplace.shards / "report.html").read_text()
-    verify(environ)
+    verify(environ | {"METRICS_FILE": str(workplace.root / "none" / "etl.prom")})
     verify(environ, Scope(percent=50.0))
+    written = (workplace.root / "etl.prom").read_text()
+    assert 'shard_migrate_last_verification_exit_code{table="clients"} 0.0' in written, "without another run"
+    assert "last_verification_timestamp_seconds" in written
     assert f"last full proof: {ROWS:,} rows, 20" in ran("etl.status", environ).out
     assert json.loads(ran("etl.status", environ, "--json").out)["last_full_proof"]["rows"] == ROWS
     assert report.run(environ) == 0
-    assert f"compared all {ROWS:,} rows with the source" in (workplace.shards / "report.html").read_text()
+    assert f"all {ROWS:,} rows of the source were compared" in (workplace.shards / "report.html").read_text()
     assert migrate(environ) == 0
     metrics = (workplace.root / "etl.prom").read_text()
     assert 'shard_migrate_rows_differing{table="clients"} 0.0' in metrics

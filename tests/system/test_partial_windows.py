@@ -1,5 +1,6 @@
 """Windows that only some shards have: the source may have changed since, so every shard gets them again."""
 
+import json
 import shutil
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from etl.verify import command as verify
 from etl.verify.scope import Scope
 from tests.completeness import faults_of, ledger
 from tests.faults import struck
-from tests.workplace import Workplace, migrate, shard_files, snapshot
+from tests.workplace import Workplace, log_events, migrate, shard_files, snapshot
 
 ROWS = 2_000
 DISCARD = "between two shards' discards"
@@ -86,7 +87,9 @@ def without_a_shard(workplace: Workplace) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["in one run", "in a run that is killed and one that goes on"])
-def test_a_lost_shard_is_rebuilt_alone(workplace: Workplace, *, killed: bool) -> None:
+def test_a_lost_shard_is_rebuilt_alone(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], *, killed: bool
+) -> None:
     environ = without_a_shard(workplace)
     before = {path: state.digest for path, state in snapshot(shard_files(environ)).items()}
     if killed:
@@ -96,6 +99,29 @@ def test_a_lost_shard_is_rebuilt_alone(workplace: Workplace, *, killed: bool) ->
     assert migrate(environ) == 0
     assert {path: state.digest for path, state in snapshot(before).items()} == before
     assert faults_of(environ) == []
+    if not killed:
+        rows = sum(ledger(shard_files(environ)[1]).values())
+        assert f"done: {rows} rows in" in capsys.readouterr().out, "only what was written counts"
+        assert log_events(workplace, "loaded")[-1]["rows"] == rows
+        assert sum(event["rows"] for event in log_events(workplace, "window")) == ROWS + rows
+        run = json.loads((workplace.shards / "clients_status.json").read_text())
+        assert (run["rows"], run["rows_read"]) == (rows, rows)
+
+
+def test_the_lag_of_a_lost_shard_is_its_own_rows(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    environ = workplace.environ()
+    workplace.populate(ROWS)
+    assert migrate(environ) == 0
+    workplace.populate(7, first=ROWS + 1)
+    rows = sum(ledger(shard_files(environ)[1]).values())
+    shard_files(environ)[1].unlink()
+    capsys.readouterr()
+    assert status.run(environ, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["lost_rows"] for each in found["shards"]] == [0, rows, 0, 0]
+    assert found["lag_rows"] == rows + 7
+    assert status.run(environ) == 0
+    assert f"shard 1 has lost {rows} rows; the next run loads them again" in capsys.readouterr().out
 
 
 def test_a_rebuilt_shard_waits_for_a_full_verification(

@@ -216,6 +216,26 @@ def test_it_gives_way_before_the_last_group_of_shards(
     assert ("stopped by" in capsys.readouterr().out) == (cause is Cause.STOP)
 
 
+@pytest.mark.parametrize(
+    ("harm", "open_shards"),
+    [("UPDATE clients SET note = 'new'", 4), ("DELETE FROM clients", 100)],
+    ids=["in groups of shards", "all shards at once"],
+)
+def test_rows_that_are_not_looked_at_yet_are_not_called_equal(
+    migrated: Environ, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, harm: str, open_shards: int
+) -> None:
+    for path in shard_files(migrated):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"{harm} WHERE rowid < 50")
+    asked = count_from(1)
+    monkeypatch.setattr(limits, "max_open_shards", lambda: open_shards)
+    monkeypatch.setattr(Halt, "cause", property(lambda _: Cause.STOP if next(asked) == 4 else None))
+    assert run(migrated) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert ": 0.0 % of rows compared, but the next ones may differ" in out
+    assert "compared so far: 0 rows in" in out
+
+
 def test_a_verification_that_is_stopped_does_not_claim_a_check_of_files(
     migrated: Environ, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

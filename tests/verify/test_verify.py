@@ -26,6 +26,7 @@ from etl.shards.comparison import Comparison
 from etl.verify.command import run
 from etl.verify.scope import Scope
 from etl.verify.shard_reader import ShardReader
+from etl.verify.worker import Worker
 from tests.damage import DAMAGES, FILE_DAMAGES, ROWS, Damage, Environ, every, overwrite
 from tests.specimens import ACCEPTED
 from tests.tables import Table, append, tables
@@ -249,7 +250,12 @@ def test_blocks_of_any_size_and_groups_of_shards_find_the_same(
 
 
 @pytest.mark.parametrize(
-    ("owner", "function", "share"), [(Comparison, "source_rows", 0.0), (ShardReader, "fault", 100.0)]
+    ("owner", "function", "share", "rest"),
+    [
+        (Comparison, "source_rows", 0.0, "but the next ones may differ"),
+        (Worker, "compare", 0.0, "but the next ones may differ"),
+        (ShardReader, "fault", 100.0, "and rows differ"),
+    ],
 )
 def test_a_signal_stops_it_and_it_says_how_much_was_compared(
     migrated: dict[str, str],
@@ -259,6 +265,7 @@ def test_a_signal_stops_it_and_it_says_how_much_was_compared(
     *,
     function: str,
     share: float,
+    rest: str,
 ) -> None:
     DAMAGES["a changed text"].apply(migrated)  # so that it is traced
     real, was_sent = getattr(owner, function), threading.Event()
@@ -272,7 +279,9 @@ def test_a_signal_stops_it_and_it_says_how_much_was_compared(
 
     monkeypatch.setattr(owner, function, interrupted)
     assert run(migrated) == 143
-    assert f"stopped by SIGTERM: {share} % of rows compared, " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"stopped by SIGTERM: {share} % of rows compared, {rest}" in out
+    assert "equal so far" not in out
 
 
 @pytest.mark.parametrize(("work", "repair"), [(lock.RUN, True), (lock.VERIFICATION, False)])
