@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from etl.runtime.console import (
     Version,
     errors_as_lines,
     print_errors,
+    print_json,
     print_result,
     replace_closed_streams,
     tolerate_closed,
@@ -85,7 +85,7 @@ def show_plan(
     """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
     planned = plans.make(load(environ, env_file), evolve=evolve)
     if as_json:
-        print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+        print_json(asdict(planned))
     else:
         with tolerate_closed(sys.stdout):
             render.show(planned)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TextIO
+from typing import Annotated, Any, ParamSpec, TextIO
 
 import typer
 
@@ -17,6 +18,8 @@ from etl.core.errors import EtlError
 from etl.runtime.version import VERSION
 
 P = ParamSpec("P")
+SCHEMA_VERSION = 1
+"""Of the JSON for programs. It rises where a key changes its meaning or goes; a new key does not raise it."""
 
 
 def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
@@ -47,6 +50,15 @@ def print_warning(line: str) -> None:
 def print_result(text: str) -> None:
     with tolerate_closed(sys.stdout):
         print(text)
+
+
+def as_json(values: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """What a program gets: one object, which begins with `schema_version`."""
+    return json.dumps({"schema_version": SCHEMA_VERSION} | dict(values), ensure_ascii=False, indent=indent)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    print_result(as_json(values, indent=1))
 
 
 @contextmanager

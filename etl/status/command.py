@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from rich.table import Table as RichTable
 
 from etl.core.errors import Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, print_result, tolerate_closed
+from etl.runtime.console import Version, errors_as_lines, print_json, print_result, tolerate_closed
 from etl.runtime.session import private_files
 from etl.runtime.settings import load
 from etl.shards import checkpoint, reconciliation, shard_set
@@ -36,7 +35,7 @@ def run(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bo
     """Prints the state for the settings of `environ` over `env_file`; the exit code."""
     found = snapshot.take(load(environ, env_file))
     if as_json:
-        print_result(json.dumps(_values(found), ensure_ascii=False, indent=1))
+        print_json(_values(found))
         return 0
     print_result("\n".join(_lines(found)))
     if any(each.bytes for each in found.shards):
