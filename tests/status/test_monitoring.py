@@ -81,6 +81,7 @@ FIRING: tuple[tuple[State, int, str, set[str]], ...] = (
     (failed, 0, "3h", {"Failed", "AttemptWithoutSuccess"}),
     (dead, 0, "4m", set()),
     (dead, 0, "10m", {"Died"}),
+    (dead, 0, "4h30m", {"Died"}),
     (lagging, 0, "3h", {"Failed", "AttemptWithoutSuccess", "Lag"}),
     (differing, 0, "5m", {"Differs"}),
     (differing, 0, "3h", {"Differs", "Skew"}),
