@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.workplace import REPOSITORY
 
@@ -83,3 +84,10 @@ def test_a_package_index_gets_the_readme_without_relative_links(monkeypatch: pyt
     assert "Operations (`docs/operations.md`) has the whole way" in text
     files = re.findall(r" \(`([^`]+)`\)", text)
     assert all((REPOSITORY / name).exists() for name in files if "/" in name or name.endswith(".md"))
+
+
+def test_the_workflow_runs_on_each_python_that_the_package_names() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    assert workflow["jobs"]["all"]["strategy"]["matrix"]["python"] == named
+    assert workflow["jobs"]["all"]["steps"][-1] == {"run": ".ci/run"}
