@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -12,8 +11,8 @@ from etl.core.errors import EtlError, Refused
 from etl.cutover import readiness
 from etl.cutover.readiness import Readiness
 from etl.runtime import files, log
-from etl.runtime.console import Version, errors_as_lines, print_errors, print_result, print_warning
-from etl.runtime.options import Given, with_settings
+from etl.runtime.console import Version, errors_as_lines, print_errors, print_json, print_result, print_warning
+from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import Session, private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
@@ -26,7 +25,6 @@ from etl.verify.scope import Scope
 from etl.verify.verification import Verification
 
 ID_BLOCK = 2**40
-_SCHEMA_VERSION = 1
 
 
 @errors_as_lines
@@ -130,7 +128,7 @@ def _publish(settings: Settings, sealed_at: str | None) -> None:
 def _show(settings: Settings, ready: Readiness, *, as_json: bool) -> int:
     """Prints what was found or done; the exit code."""
     if as_json:
-        print_result(json.dumps(_values(settings, ready), ensure_ascii=False, indent=1))
+        print_json(_values(settings, ready))
     else:
         for line in _lines(settings, ready):
             print_result(line)
@@ -143,7 +141,6 @@ def _show(settings: Settings, ready: Readiness, *, as_json: bool) -> int:
 def _values(settings: Settings, ready: Readiness) -> dict[str, Any]:
     numbers = settings.shard_map.shards
     return {
-        "schema_version": _SCHEMA_VERSION,
         "table": settings.TABLE_NAME,
         "shard_dir": str(settings.SHARD_DIR),
         "ready": not ready.refusals,
@@ -171,7 +168,7 @@ def _lines(settings: Settings, ready: Readiness) -> list[str]:
     return lines
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Application()
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from etl.runtime.console import (
     Version,
     errors_as_lines,
     print_errors,
+    print_json,
     print_result,
     tolerate_closed,
 )
@@ -77,7 +77,7 @@ def show_plan(
     """Prints what a run with these settings would do, and does nothing; the exit code that the run would begin with."""
     planned = plans.make(load(environ, env_file), evolve=evolve)
     if as_json:
-        print_result(json.dumps(asdict(planned), ensure_ascii=False, indent=1))
+        print_json(asdict(planned))
     else:
         render.show(planned)
     print_errors(*planned.refusals)

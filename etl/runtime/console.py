@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TextIO
+from typing import Annotated, Any, ParamSpec, TextIO
 
 import typer
 
@@ -21,6 +22,8 @@ from etl.runtime.version import VERSION
 
 P = ParamSpec("P")
 _SHARD = re.compile(r"_shard_\d{2,}\.db")
+SCHEMA_VERSION = 1
+"""Of the JSON for programs. It rises where a key changes its meaning or goes; a new key does not raise it."""
 
 
 def errors_as_lines(command: Callable[P, int]) -> Callable[P, int]:
@@ -86,6 +89,15 @@ def fitted(text: str, stream: TextIO) -> str:
         )
         for line in text.splitlines()
     )
+
+
+def as_json(values: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """What a program gets: one object, which begins with `schema_version`."""
+    return json.dumps({"schema_version": SCHEMA_VERSION} | dict(values), ensure_ascii=False, indent=indent)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    print_result(as_json(values, indent=1))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from etl.core.errors import AlreadyRunning, EtlError
 from etl.runtime import log
-from etl.runtime.console import print_warning
+from etl.runtime.console import as_json, print_warning
 from etl.runtime.settings import Settings
 from etl.runtime.version import VERSION
 
@@ -58,7 +57,7 @@ def reported(settings: Settings) -> Iterator[Report]:
 def _call(settings: Settings, report: Report) -> None:
     name = "ON_FAILURE" if report.exit_code else "ON_SUCCESS"
     command = settings.ON_FAILURE if report.exit_code else settings.ON_SUCCESS
-    if command and (fault := _run(shlex.split(command), json.dumps(asdict(report), ensure_ascii=False))):
+    if command and (fault := _run(shlex.split(command), as_json(asdict(report)))):
         print_warning(f"{name}: {fault}; the exit code of the command is {report.exit_code} all the same")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from etl.core.errors import Refused
+from etl.core.errors import EtlError, Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, once, print_result, tolerate_closed
+from etl.runtime.console import Version, errors_as_lines, once, print_json, print_result, tolerate_closed
 from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import private_files
 from etl.runtime.settings import load
@@ -28,13 +28,15 @@ from etl.status.snapshot import Snapshot
 from etl.status.status_file import INTERRUPTED, RUNNING, RunStatus
 from etl.status.units import counted, left, percent, read_and_written, size, span
 
+_MONITORING = resources.files("etl.status") / "monitoring"
+
 
 @errors_as_lines
 def run(environ: Mapping[str, str], env_file: Path | None = None, *, as_json: bool = False) -> int:
     """Prints the state for the settings of `environ` over `env_file`; the exit code."""
     found = snapshot.take(load(environ, env_file))
     if as_json:
-        print_result(json.dumps(_values(found), ensure_ascii=False, indent=1))
+        print_json(_values(found))
         return 0
     print_result("\n".join(_lines(found)))
     if any(each.bytes for each in found.shards):
@@ -58,6 +60,23 @@ def rebuild_manifest(environ: Mapping[str, str], env_file: Path | None = None) -
             found = checkpoint.take(shards.shards, rowids, (), one_by_one)
             windows = reconciliation.rebuild(shards.manifest, shards.map, shards.shards, found, one_by_one)
     print_result(f"manifest rebuilt from the ledgers: {counted(windows, 'window')}")
+    return 0
+
+
+@errors_as_lines
+def write_monitoring(directory: Path) -> int:
+    """Writes the alert rules and the dashboard into a directory, and not over others; the exit code."""
+    found = {directory / each.name: each.read_bytes() for each in _MONITORING.iterdir()}
+    try:
+        for path, content in found.items():
+            if path.exists() and path.read_bytes() != content:
+                raise Refused(f"{path}: expected no file, found one that differs; choose another directory")
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, content in found.items():
+            files.replace(path, content, mode=0o644)  # Prometheus and Grafana are other users
+    except OSError as error:
+        raise EtlError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from None
+    print_result("\n".join(str(path) for path in sorted(found)))
     return 0
 
 
@@ -168,15 +187,21 @@ def main(
         bool, typer.Option("--rebuild-manifest", help="Write the manifest again from the shards' ledgers.")
     ] = False,
     given: Given,
+    monitoring: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write Prometheus' alert rules and Grafana's dashboard into DIR."),
+    ] = None,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Show the last run, the shards, their lag behind the source, and the last verification.
 
-    Works during a run, after it, and before the first one. It takes no lock and writes nothing; only --rebuild-manifest
-    does both.
+    Works during a run, after it, and before the first one. It takes no lock and writes nothing, except with
+    --rebuild-manifest. --monitoring writes into DIR only and needs no settings.
 
     Example: SHARD_DIR=shards python -m etl.status --json
     """
+    if monitoring is not None:
+        raise typer.Exit(write_monitoring(monitoring))
     if rebuild:
         raise typer.Exit(rebuild_manifest(given.environ, given.env_file))
     raise typer.Exit(run(given.environ, given.env_file, as_json=as_json))

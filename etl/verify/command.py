@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from etl.core.errors import EtlError, Refused
 from etl.runtime import files, lock, log
-from etl.runtime.console import Version, errors_as_lines, print_result
+from etl.runtime.console import Version, errors_as_lines, print_json, print_result
 from etl.runtime.lock import Turn
 from etl.runtime.options import Application, Budget, Given, StopAfter, Verbose, speaks, with_settings
 from etl.runtime.session import private_files, session
@@ -48,8 +47,10 @@ def run(
         settings = load(environ, env_file)
         outcome, exit_code = interrupt.call(lambda: _locked(settings, scope, interrupt, permits, speaks=speaks))
         if outcome.is_news or speaks or as_json:
-            lines = outcome.lines(stopped_by=interrupt.name)
-            print_result(json.dumps(outcome.as_json(), ensure_ascii=False, indent=1) if as_json else "\n".join(lines))
+            if as_json:
+                print_json(outcome.as_json())
+            else:
+                print_result("\n".join(outcome.lines(stopped_by=interrupt.name)))
         return exit_code
 
 

@@ -1,10 +1,12 @@
 """The commands: one list of them, an example in each --help, a version, and completion in a shell."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from importlib import import_module
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 import etl
 from etl.__main__ import COMMANDS, module_of
 from etl.runtime import settings
+from etl.runtime.console import SCHEMA_VERSION
 from tests.commands import ran
 from tests.workplace import REPOSITORY, Workplace, migrate
 
@@ -75,6 +78,14 @@ def test_the_example_of_each_command_succeeds(workplace: Workplace, name: str) -
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
+
+
+def test_the_json_of_every_command_begins_with_its_schema_version(migrated: dict[str, str]) -> None:
+    commands = [name for name in COMMANDS if "as_json" in signature(import_module(module_of(name)).main).parameters]
+    assert {"migrate", "status", "verify"} <= set(commands)
+    for name in commands:
+        answer = ran(f"etl.{name}", migrated, "--json", *["--plan"][: name == "migrate"])
+        assert next(iter(json.loads(answer.out).items())) == ("schema_version", SCHEMA_VERSION), name
 
 
 @pytest.mark.parametrize("module", ["etl", *(f"etl.{name}" for name in COMMANDS)])

@@ -37,7 +37,17 @@ def test_a_success_is_told_with_its_rows(workplace: Workplace, environ: dict[str
     assert migrate(environ) == 0
     assert migrate(environ) == 0
     first, second = told(workplace.root / "successes")
-    assert list(first) == ["table", "started_at", "version", "exit_code", "message", "complete", "rows", "seconds"]
+    assert list(first) == [
+        "schema_version",
+        "table",
+        "started_at",
+        "version",
+        "exit_code",
+        "message",
+        "complete",
+        "rows",
+        "seconds",
+    ]
     assert (first["table"], first["exit_code"], first["rows"], first["complete"]) == ("clients", 0, ROWS, True)
     assert first["message"].startswith(f"done: {ROWS} rows in")
     assert (second["rows"], second["message"]) == (0, f"nothing new: the source has no rowid above {ROWS}")
