@@ -8,6 +8,7 @@ from pathlib import Path
 
 from etl.core.routing import Key
 from etl.shards import found_set
+from etl.shards.found_set import ShardSet
 from etl.sqlite import stdlib
 
 
@@ -20,12 +21,17 @@ def open_shard(key: Key, *, shard_dir: str | Path | None = None, table: str | No
 
     Raises Refused or EtlError if the shard is missing, not finished, or of another set.
     """
+    found = found_shards(shard_dir, table)
+    shard = found.shard_of(key)
+    found.check([shard])
+    return stdlib.connect(found.path(shard))
+
+
+def found_shards(shard_dir: str | Path | None, table: str | None) -> ShardSet:
+    """The shards in the directory, or, without one, of the settings. Raises as `found_set.find` does."""
     if shard_dir is None:
         from etl.runtime.settings import load  # noqa: PLC0415 - importing pydantic is slow, and most callers give shard_dir
 
         settings = load(os.environ, Path(".env"))
         shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME
-    found = found_set.find(Path(shard_dir), table)
-    shard = found.shard_of(key)
-    found.check([shard])
-    return stdlib.connect(found.path(shard))
+    return found_set.find(Path(shard_dir), table)

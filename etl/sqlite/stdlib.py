@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
@@ -71,9 +71,13 @@ def damaged(path: Path, found: str) -> Refused:
 
 @contextmanager
 def shard(path: Path) -> Iterator[sqlite3.Connection]:
-    """The shard, open for reading while the block runs. Raises EtlError."""
+    """The shard, open for reading while the block runs; it leaves no new file beside it. Raises EtlError."""
+    # A reader of a WAL database creates a -wal and a -shm. Only a connection that may write removes them when it is the
+    # last one. A -wal with content is of another program, or of one that died: then nothing of it may move.
+    mode = "ro" if _wal_bytes(path) else "rw"
     try:
-        with closing(connect(path)) as database:
+        with closing(_connected(path, mode)) as database:
+            database.execute("PRAGMA query_only = ON")
             yield database
     except sqlite3.OperationalError as error:
         raise EtlError(
@@ -88,7 +92,24 @@ def shard(path: Path) -> Iterator[sqlite3.Connection]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that can neither write nor create the file."""
-    return sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S)
+    return _connected(path, "ro")
+
+
+def remove_traces(path: Path) -> None:
+    """Removes the -wal and -shm that a reader in another copy of SQLite left, unless a program has the shard open."""
+    with suppress(EtlError), shard(path) as database:
+        database.execute("PRAGMA schema_version").fetchone()
+
+
+def _wal_bytes(path: Path) -> int:
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(file_uri(path, mode), uri=True, timeout=BUSY_TIMEOUT_S)
 
 
 def _what_is_at(path: Path) -> str:
