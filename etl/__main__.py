@@ -15,7 +15,7 @@ COMMANDS = {
     "verify": "Compare the shards with the source's rows; --repair fixes them.",
     "status": "Show the last run, the shards, their lag, the last verification.",
     "report": "Write SHARD_DIR/report.html: balance, keys and speed, in charts.",
-    "route": "Print the shard and the file of a key.",
+    "route": "Print the shard and the file of a key, or SQL for all shards.",
 }
 """Each command, which is the module etl.<name>, and what it does."""
 

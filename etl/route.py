@@ -49,17 +49,17 @@ def _route(given: Given, keys: Sequence[str]) -> int:
 @with_settings
 def main(
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY…", help="Keys, as text, exactly as they are in the table.")
+        list[str] | None, typer.Argument(metavar="KEY", help="Keys, as text, exactly as they are in the table.")
     ] = None,
     *,
     given: Given,
-    sql: Annotated[
-        bool, typer.Option("--sql", help="Print a script for the sqlite3 shell: all shards as one view.")
-    ] = False,
-    duckdb: Annotated[bool, typer.Option("--duckdb", help="Print such a script for DuckDB.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="The script for the sqlite3 shell.")] = False,
+    duckdb: Annotated[bool, typer.Option("--duckdb", help="The script for DuckDB.")] = False,
     version: Version = False,  # noqa: ARG001 - its callback has acted before
 ) -> None:
     """Print the shard of each key and its file: as the shards in SHARD_DIR say, or, without shards, the settings.
+
+    With --sql or --duckdb, print a script that makes one view of all shards instead.
 
     Example: NUM_SHARDS=10 python -m etl.route 00012345678
     """
