@@ -68,10 +68,10 @@ def _shards_to_search(found: ShardSet, values: Mapping[str, Value]) -> Sequence[
             shard = found.shard_of(value)
             found.check([shard])
             with stdlib.shard(found.path(shard)) as database:
-                types = {column: declared for _, column, declared, *_ in database.execute(columns(found.table))}
+                types = {folded(column): declared for _, column, declared, *_ in database.execute(columns(found.table))}
                 texts = [text for _, table, text in database.execute(SELECT_SCHEMA) if table == found.table]
             has_collation = any("collate" in folded(text) for text in texts)  # which makes different keys equal
-            if not has_collation and _is_spelled_once(value, types[found.identity.shard_key]):
+            if not has_collation and _is_spelled_once(value, types[folded(name)]):
                 return [shard]
     return found.shard_map.shards
 
