@@ -16,7 +16,7 @@ COMMANDS = {
     "status": "Show the last run, the shards, their lag, the last verification.",
     "report": "Write SHARD_DIR/report.html: balance, keys and speed, in charts.",
     "cutover": "Seal the shards when the application moves to them; --check, --undo.",
-    "route": "Print the shard and the file of a key.",
+    "route": "Print the shard and the file of a key, or SQL for all shards.",
 }
 """Each command, which is the module etl.<name>, and what it does."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from etl.core.errors import Refused
 from etl.core.routing import Key
 from etl.shards import found_set, ledger
+from etl.shards.found_set import ShardSet
 from etl.sqlite import sql, stdlib
 
 
@@ -27,12 +28,7 @@ def open_shard(
     Raises Refused or EtlError if the shard is missing, not finished, of another set, or, for a writable connection,
     not sealed by a cut-over.
     """
-    if shard_dir is None:
-        from etl.runtime.settings import load  # noqa: PLC0415 - importing pydantic is slow, and most callers give shard_dir
-
-        settings = load(os.environ, Path(".env"))
-        shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME
-    found = found_set.find(Path(shard_dir), table)
+    found = found_shards(shard_dir, table)
     shard = found.shard_of(key)
     found.check([shard])
     path = found.path(shard)
@@ -42,6 +38,16 @@ def open_shard(
         if ledger.identity(database, path).seal is None:
             raise Refused(f"{path}: expected a sealed shard, found one that runs write to; run cutover first")
     return _writable(path, found.table)
+
+
+def found_shards(shard_dir: str | Path | None, table: str | None) -> ShardSet:
+    """The shards in the directory, or, without one, of the settings. Raises as `found_set.find` does."""
+    if shard_dir is None:
+        from etl.runtime.settings import load  # noqa: PLC0415 - importing pydantic is slow, and most callers give shard_dir
+
+        settings = load(os.environ, Path(".env"))
+        shard_dir, table = settings.SHARD_DIR, table or settings.TABLE_NAME
+    return found_set.find(Path(shard_dir), table)
 
 
 def _writable(path: Path, table: str) -> sqlite3.Connection:

@@ -39,11 +39,20 @@ class Operand:
 
 def to_sql(predicate: pl.Expr, columns: Mapping[str, Operand]) -> str | None:
     """A condition that is true for every row that the predicate selects; None if there is none."""
-    return _condition(json.loads(predicate.meta.serialize(format="json")), columns)
+    try:
+        node = json.loads(predicate.meta.serialize(format="json"))
+    except (pl.exceptions.PolarsError, ValueError):  # it calls a Python function, or this is another version's form
+        return None
+    return _condition(node, columns)
 
 
 def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noqa: PLR0911 - one return for each shape of node
     match node:
+        # Polars does not promise this form. A field that is not known here may change what a node means.
+        case {"BinaryExpr": fields} if fields.keys() != {"left", "op", "right"}:
+            return None
+        case {"Function": fields} if fields.keys() != {"input", "function"}:
+            return None
         case {"BinaryExpr": {"left": left, "op": ("And" | "LogicalAnd"), "right": right}}:
             known = [text for text in (_condition(left, columns), _condition(right, columns)) if text]
             return f"({' AND '.join(known)})" if known else None
@@ -60,9 +69,9 @@ def _condition(node: Node, columns: Mapping[str, Operand]) -> str | None:  # noq
         case {
             "Function": {
                 "input": [{"Column": name}, {"Literal": {"Scalar": {"List": packed}}}],
-                "function": {"Boolean": {"IsIn": {"nulls_equal": False}}},
+                "function": {"Boolean": {"IsIn": options}},
             }
-        }:
+        } if options == {"nulls_equal": False}:
             return _membership(name, bytes(packed), columns)
         case {
             "Function": {

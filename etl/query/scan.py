@@ -6,6 +6,7 @@ Do not scan in a process that migrates: two copies of SQLite, those of connector
 from __future__ import annotations
 
 import re
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,14 +30,13 @@ from etl.shards.found_set import ShardSet
 from etl.shards.manifest import Manifest
 from etl.sources import schema
 from etl.sqlite import connectorx, stdlib
-from etl.sqlite.file_lock import FileLock
+from etl.sqlite.file_lock import SHARDS
 
 _SPLIT_CELLS = 2_400_000
 _SPLIT_BYTES = 64 << 20
 _READERS = 2
 _FEW_ROWS = 20_000
 _SAMPLED_SHARDS = 8
-_FILES = FileLock()
 
 
 def scan_shards(
@@ -61,13 +61,13 @@ def scan_shards(
     Refused or EtlError if a shard is missing, not finished, or of another set. Close a connection from `open_shard`
     before you collect from the same shard in the same process (the reason is in `etl.sqlite.file_lock`).
     """
-    with _FILES.exclusive():
+    with SHARDS.exclusive():
         found = found_set.find(Path(shard_dir), table)
         chosen = sorted(set(shards)) if shards is not None else list(found.shard_map.shards)
         if key is not None:
             chosen = [shard for shard in chosen if shard == found.shard_of(key)]
         common = frozenset[str].intersection(*found.check(chosen or found.shard_map.shards[:1]))
-        scan = _scan_of(found, chosen, mixed, common)
+        scan = replace(_scan_of(found, chosen, mixed, common), of_one_key=key is not None)
     frame = register_io_source(scan.frames, schema=scan.schema, validate_schema=True)
     return frame if key is None else frame.filter(_rows_of_key(found, scan, key))
 
@@ -92,6 +92,16 @@ def _rows_of_key(found: ShardSet, scan: _Scan, key: Key) -> pl.Expr:
         f"{found.directory}: key=: expected a key of the column {name}'s own kind ({dtype}); or choose the shard with "
         "shards=[etl.shard_of(…)] and filter it"
     )
+
+
+def _warn_of_no_sql(names: Sequence[str]) -> None:
+    """Python shows a warning of one text from one place once."""
+    if names:
+        warnings.warn(
+            f"scan_shards: a filter on {', '.join(sorted(names))} has no form in SQL: every row of these shards is "
+            "read, then filtered; docs/queries.md says which filters become SQL",
+            stacklevel=1,
+        )
 
 
 def _scan_of(found: ShardSet, shards: Sequence[int], mixed: Sequence[str], common: frozenset[str]) -> _Scan:
@@ -123,6 +133,8 @@ class _Scan:
     table: Table
     kinds: dict[str, ColumnKind]
     mixed: tuple[str, ...]
+    of_one_key: bool = False
+    """Whether the caller gave `key`, so that a filter is always there."""
 
     @property
     def schema(self) -> pl.Schema:
@@ -134,6 +146,8 @@ class _Scan:
         """The rows as a series of frames. As in Polars, `n_rows` counts rows before the predicate."""
         names = list(self.kinds) if with_columns is None else with_columns
         where = to_sql(predicate, self._operands()) if predicate is not None and n_rows is None else None
+        if predicate is not None and where is None and n_rows is None and not self.of_one_key:
+            _warn_of_no_sql(predicate.meta.root_names())
         left = n_rows
         empty = pl.DataFrame(schema={name: self.kinds[name].dtype for name in names})
         yield empty if predicate is None else empty.filter(predicate)
@@ -170,7 +184,7 @@ class _Scan:
 
     def _splits(self, width: int) -> Iterator[tuple[int, deque[RowidRange]]]:
         """Each shard with the rowid ranges to read, each of about 64 MB at most."""
-        with _FILES.exclusive():
+        with SHARDS.exclusive():
             extents = {shard: self.found.extent(shard, self.table) for shard in self.shards}
         common = self.found.common([extent.coverage for extent in extents.values()])
         for shard, extent in extents.items():
@@ -183,7 +197,7 @@ class _Scan:
             max_rows = min(_SPLIT_CELLS // max(1, width), max(1, _SPLIT_BYTES * rows // max(size, 1)))
             lines: Sequence[LedgerLine] = ()
             if rows > max_rows:
-                with _FILES.exclusive():
+                with SHARDS.exclusive():
                     lines = self.found.ledger(shard)
             yield (
                 shard,
@@ -197,7 +211,7 @@ class _Scan:
         query = sql.scan(self.table, [cell for _, cell in cells], rowids, where=where, limit=limit)
         path = self.found.path(shard)
         try:
-            with _FILES.shared(path):
+            with SHARDS.shared(path):
                 arrow = connectorx.read(path, [query])
         except connectorx.CellRefused as refused:
             name = cells[refused.result_column - 1][0]

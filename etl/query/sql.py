@@ -1,11 +1,11 @@
-"""SQL text that reads a shard: its rows for a scan, its keys for a report."""
+"""SQL text that reads shards: rows for a scan, keys for a report, a view of all shards."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from etl.core.model import ReadType, RowidRange, Table
-from etl.sqlite.sql import PINS, VARIANT_PINS, cell_of, named, rowid_of, variant_cells
+from etl.sqlite.sql import PINS, VARIANT_PINS, cell_of, named, quote, rowid_of, variant_cells
 
 _MAX_EXACT_REAL = 2**53
 """A real holds every integer from −2^53 to 2^53 exactly."""
@@ -55,3 +55,16 @@ def count_keyless(table: Table) -> str:
     """The number of rows whose key is NULL, empty, or made only of the characters `?1`."""
     key = cell_of(table.key.name)
     return f"SELECT count(*) FROM {named(table)} WHERE ifnull(trim(CAST({key} AS TEXT), ?1), '') = ''"
+
+
+def view(table: str, schemas: Mapping[int, str], column: str) -> str:
+    """One view, named as the table, of the table in all these shards: number → schema. `column` has the number."""
+    name = quote(table)
+    parts = [f"SELECT *, {shard} AS {column} FROM {schema}.{name}" for shard, schema in schemas.items()]
+    return f"CREATE TEMP VIEW {name} AS\n" + " UNION ALL\n".join(parts) + ";"
+
+
+def has_row(table: str, columns: Iterable[str]) -> str:
+    """1 if a row has the values `?1`, `?2` … in these columns, else 0. NULL finds NULL."""
+    condition = " AND ".join(f"{cell_of(name)} IS ?{i}" for i, name in enumerate(columns, start=1))
+    return f"SELECT EXISTS (SELECT 1 FROM main.{quote(table)} AS t WHERE {condition})"

@@ -42,3 +42,7 @@ class FileLock:
         with self._changed:
             self._changed.wait_for(lambda: self._shared == 0)
             yield
+
+
+SHARDS = FileLock()
+"""For the shards that this process reads by `etl.query`."""

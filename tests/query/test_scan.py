@@ -242,10 +242,9 @@ def test_windows_of_a_running_migration_are_left_out_and_rows_of_an_application_
             "INSERT INTO clients (rowid, note) VALUES (3001, 'of the window'), (5000, 'of the application')"
         )
     assert etl.scan_shards(clients.shards).collect().height == 3001
-    assert etl.scan_shards(clients.shards).filter(c("note").str.starts_with("of")).collect()["note"].to_list() == [
-        "of the application"
-    ]
-    assert etl.scan_shards(clients.shards, shards=[0]).filter(c("note").str.starts_with("of")).collect().height == 2
+    added = c("note").is_in(["of the window", "of the application"])
+    assert etl.scan_shards(clients.shards).filter(added).collect()["note"].to_list() == ["of the application"]
+    assert etl.scan_shards(clients.shards, shards=[0]).filter(added).collect().height == 2
 
 
 def commit_window(place: Workplace, *, first: int) -> None:
