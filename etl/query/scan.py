@@ -74,7 +74,8 @@ def scan_shards(
 
 def _rows_of_key(found: ShardSet, scan: _Scan, key: Key) -> pl.Expr:
     name, data = scan.table.key.name, key_bytes(key)
-    column, dtype = pl.col(name), scan.schema[name]
+    # By position: pl.col takes names such as * and ^.*$ for patterns.
+    column, dtype = pl.nth(scan.schema.names().index(name)), scan.schema[name]
     match dtype:
         case pl.String() if is_blank(data):
             return column.is_null() | (column.str.strip_chars() == "")

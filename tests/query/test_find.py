@@ -42,7 +42,7 @@ def stored(place: Workplace, table: Table, column: str) -> list[Cell]:
     return [*values, *map(str, numbers), *(f"{value}.0" for value in numbers), *map(float, numbers)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(table=tables(), data=st.data())
 def test_a_value_is_found_where_sqlite_finds_it(*, table: Table, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -221,6 +221,13 @@ def test_an_empty_key_returns_the_rows_without_a_key(workplace: Workplace) -> No
     assert etl.scan_shards(workplace.shards, key=" ").collect()["k"].to_list() == [None, "", " \u2003"]
 
 
+@pytest.mark.parametrize("name", ["*", "^.*$"])
+def test_a_key_column_may_have_a_name_that_polars_takes_for_a_pattern(workplace: Workplace, name: str) -> None:
+    workplace.script(f'CREATE TABLE clients (a, "{name}" TEXT)', "INSERT INTO clients VALUES ('b', 'a'), ('a', 'b')")
+    assert migrate(workplace.environ(SHARD_KEY=name)) == 0
+    assert etl.scan_shards(workplace.shards, key="a").collect().rows() == [("b", "a")]
+
+
 @pytest.mark.parametrize(("declared", "key"), [("INTEGER", 7), ("INTEGER", "7"), ("REAL", 0.5), ("BLOB", b"\xff")])
 def test_a_key_may_have_any_type(workplace: Workplace, declared: str, key: Key) -> None:
     workplace.script(
