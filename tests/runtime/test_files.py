@@ -159,8 +159,11 @@ FOREIGN = [
     *(Foreign("shards/.etl-run.json", text, ("migrate", "plan", "verify", "rebuild")) for text in ("{}", '{"pid": 1}')),
     Foreign("shards/.etl.lock", "mine", ("migrate", "plan", "verify", "rebuild")),
     *(Foreign("shards/report.html", text, ("report",)) for text in ("mine", "<!doctype html><html lang='en'>shards")),
-    *(Foreign("etl.prom", text, ("migrate", "plan")) for text in ("A=1", "# HELP node_load1 1m load average")),
-    Foreign("etl.prom/in", "a directory has the name", ("migrate", "plan")),
+    *(
+        Foreign("etl.prom", text, ("migrate", "plan", "verify"))
+        for text in ("A=1", "# HELP node_load1 1m load average")
+    ),
+    Foreign("etl.prom/in", "a directory has the name", ("migrate", "plan", "verify")),
 ]
 
 
