@@ -130,9 +130,8 @@ def test_percent_rows_rowids_and_rate_agree_during_a_load(workplace: Workplace) 
         finished(process)
     assert run["rows"] < run["rows_read"]
     assert run["rows_read"] == run["rowids_read"], "rowids of this table have no gaps"
-    assert run["fraction"] == pytest.approx(
-        (run["rowids_read"] + run["rowids_done"]) / 2 / run["rowids_todo"], abs=1e-4
-    )
+    loaded = (run["rowids_read"] + run["rowids_done"]) / 2 / run["rowids_todo"]
+    assert 0.5 * loaded < run["fraction"] < loaded, "a part is left for the index on the key"
     elapsed_s = run["eta_s"] * run["fraction"] / (1 - run["fraction"])
     assert run["rows_per_s"] * elapsed_s == pytest.approx((run["rows_read"] + run["rows"]) / 2, rel=0.02)
     assert f"{run['rows_read']:,} rows read, {run['rows']:,} written, " in page

@@ -39,6 +39,7 @@ def test_each_verification_adds_a_line(workplace: Workplace, migrated: Environ, 
         "size": workplace.source.stat().st_size,
         "mtime_ns": workplace.source.stat().st_mtime_ns,
         "change_counter": before.change_counter,
+        "wal_mtime_ns": None,
     }
     assert (different["outcome"], different["rows_differing"]) == ("different", 1)
     assert different["scope"]["quick"]
