@@ -151,11 +151,12 @@ def reserved_verdict(inspection: Inspection) -> Markdown:
 
 def largest_keys_chart(inspection: Inspection) -> Chart | Markdown:
     """The keys with the most rows, each named by its HMAC; empty if no key has a second row."""
-    if not inspection.largest_keys.height or inspection.largest_keys["rows"][0] == 1:
+    largest = inspection.largest_keys.filter(pl.col("rows") > 1)
+    if not largest.height:
         return Markdown()
     items = [
         Bar(f"shard {shard}", rows, f"{rows:,} · {name[:6]}")
-        for name, shard, rows in inspection.largest_keys.select("name", "shard", "rows").iter_rows()
+        for name, shard, rows in largest.select("name", "shard", "rows").iter_rows()
     ]
     return bars("Do a few keys hold many rows?", items, unit="rows read, and the key's salted HMAC")
 
