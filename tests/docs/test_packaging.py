@@ -53,7 +53,7 @@ def imported(folder: str) -> Iterator[str]:
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     declared = {name for name, _ in map(required, PROJECT["dependencies"])}
     assert declared == set(imported("etl"))
-    of_tests = {name for name, _ in map(required, PROJECT["optional-dependencies"]["dev"])}
+    of_tests = {name for name, _ in map(required, PROJECT["optional-dependencies"]["test"])}
     assert set(imported("tests")) <= declared | of_tests
 
 
@@ -64,7 +64,7 @@ def required(text: str) -> tuple[str, str]:
 
 
 def test_the_lower_bounds_are_those_that_were_tested() -> None:
-    """To test them: pip install -e '.[dev]' -c tests/minima.txt in a new environment, then pytest there."""
+    """To test them: pip install -e '.[test]' -c tests/minima.txt in a new environment, then pytest there."""
     pins = (REPOSITORY / "tests" / "minima.txt").read_text(encoding="utf-8").split()
     minima = dict(pin.split("==") for pin in pins)
     bounds = dict(map(required, PROJECT["dependencies"]))
