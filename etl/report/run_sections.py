@@ -80,7 +80,9 @@ def proof(inspection: Inspection) -> Markdown:
         result = f"exit code {code}, {counted(last['rows_differing'] or 0, 'differing row')}"
         text += f" The last verification: {f'**{result}**' if code else result}, {_moment(ended)}."
     sampled = int(inspection.shards["sampled"].sum())
-    if not inspection.is_sampled and sampled != inspection.rows:
+    if seal := inspection.found.identity.seal:
+        text += f" **Sealed {_moment(seal.sealed_at)}**: since then applications write to the shards."
+    elif not inspection.is_sampled and sampled != inspection.rows:
         text += (
             f" **The shards' ledgers record {counted(inspection.rows, 'row')}, but their files have {sampled:,}**: run "
             "`python -m etl.verify`, which says which differ."

@@ -225,6 +225,8 @@ def test_status_metrics_and_a_verification_show_the_seal(
     assert migrate(environ) == 2
     assert 'sealed_timestamp_seconds{table="clients"} 1.' in metrics.read_text()
     assert "  sealed: " in ran("etl.status", environ).out
+    assert ran("etl.report", environ).code == 0
+    assert "<strong>Sealed 20" in (workplace.shards / "report.html").read_text(encoding="utf-8")
     said = Verifier(capsys)(environ)
     assert (said["outcome"], said["sealed_at"]) == ("equal", identities(environ)[0]["sealed_at"])
     write(shard_files(environ)[0], "INSERT INTO clients (id, k) VALUES (99999, '+4')")
