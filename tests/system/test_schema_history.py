@@ -83,7 +83,9 @@ def test_after_any_history_shards_and_source_are_equal(history: list[tuple[str, 
     with tempfile.TemporaryDirectory() as directory:
         place = Workplace(Path(directory))
         place.script(
-            "CREATE TABLE clients (k TEXT, v INT)", "INSERT INTO clients (k) VALUES ('a'), ('b'), ('c'), (NULL)"
+            "CREATE TABLE clients (k TEXT, v INT)",
+            "CREATE INDEX by_key ON clients (k)",
+            "INSERT INTO clients (k) VALUES ('a'), ('b'), ('c'), (NULL)",
         )
         environ = place.environ(NUM_SHARDS=2, RESERVED_SHARD=2)
         assert migrate(environ) == 0
