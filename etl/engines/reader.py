@@ -32,11 +32,6 @@ class WindowRead:
     route_ms: float
     started_at: datetime
 
-    @property
-    def rows(self) -> int:
-        """The window's rows over all slots."""
-        return sum(self.rows_by_slot)
-
 
 def run(
     source: Source,

@@ -143,8 +143,7 @@ def _migrate(
         # A signal that came when nothing was left to do has stopped nothing.
         current.exit_code = (interrupt.exit_code if is_stopped else 0) or (refreshed.exit_code if refreshed else 0)
         progress.rows_updated = outcome.updated + (refreshed.replaced_rows if refreshed else 0)
-        done = "nothing new" if outcome.nothing_new else "done"
-        status = heartbeat.end("stopped" if is_stopped else done, current.exit_code)
+        status = heartbeat.end("stopped" if is_stopped else outcome.name, current.exit_code)
         current.totals = {"rows": outcome.rows, "rows_per_s": round(status.rows_per_s), "updated": status.rows_updated}
         return outcome, status, refreshed
 

@@ -27,6 +27,11 @@ class Outcome:
     unproved: tuple[int, ...] = ()
     """Shards that were loaded later than the others, so from a later source, without a full verification since."""
 
+    @property
+    def name(self) -> str:
+        """Of a run that nothing has stopped, as the status file has it."""
+        return "nothing new" if self.nothing_new else "done"
+
     def text(self, interrupt: Interrupt) -> str:
         """The last line of the run, which may have been interrupted."""
         rate = self.rows / max(self.seconds, 1e-9)

@@ -17,6 +17,7 @@ from etl.core.model import Identity, Index, LedgerLine, Table
 from etl.runtime import limits
 from etl.shards.contents import ShardContents, ShardIndexes
 from etl.shards.shard import Shard
+from etl.sqlite import stdlib
 from etl.sqlite.adbc import Connection, ShardError
 
 _WAL_FORMAT = b"\x02\x02"
@@ -26,14 +27,14 @@ _WAL_FORMAT = b"\x02\x02"
 def opened(path: Path) -> Connection:
     """The file, opened without a trace."""
     # A -wal with content belongs to another program that has the shard open: then read as that program does.
-    mode = "mode=ro" if _size(path, "-wal") else "immutable=1"
+    mode = "mode=ro" if stdlib.bytes_beside(path, "-wal") else "immutable=1"
     uri = f"file:{url_quote(os.fsencode(path.absolute()))}?{mode}"
     return Connection(path, cache_kib=limits.cache_kib(1), uri=uri)
 
 
 def is_half_written(path: Path) -> bool:
     """Whether a run is in the middle of a transaction, or was killed in one: the next run rolls it back."""
-    return _size(path, "-journal") > 0
+    return stdlib.bytes_beside(path, "-journal") > 0  # in TRUNCATE mode it is empty between transactions
 
 
 class Known:
@@ -86,16 +87,10 @@ class ReadOnlyShard(Shard):
 
     def _serves(self, connection: Connection) -> bool:
         # `immutable=1` hides the journal mode. No other SQLite of this process has the file open.
-        if _size(self.path, "-wal"):
+        if stdlib.bytes_beside(self.path, "-wal"):
             return super()._serves(connection)
         try:
             with self.path.open("rb") as file:
                 return file.read(20)[18:] == _WAL_FORMAT
         except OSError as error:
             raise EtlError(f"{self.path}: cannot be read ({error.strerror}); check its permissions") from None
-
-
-def _size(path: Path, suffix: str) -> int:
-    """The size of the file beside it; in TRUNCATE mode the journal is empty between transactions."""
-    beside = path.with_name(path.name + suffix)
-    return beside.stat().st_size if beside.exists() else 0

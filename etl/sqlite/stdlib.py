@@ -73,8 +73,8 @@ def damaged(path: Path, found: str) -> Refused:
 def shard(path: Path) -> Iterator[sqlite3.Connection]:
     """The shard, open for reading while the block runs; it leaves no new file beside it. Raises EtlError."""
     # A reader of a WAL database creates a -wal and a -shm. Only a connection that may write removes them when it is the
-    # last one. A -wal with content is of another program, or of one that died: then nothing of it may move.
-    mode = "ro" if _wal_bytes(path) else "rw"
+    # last one. A -wal or -journal with content is of another program, or of one that died: then nothing may move.
+    mode = "ro" if bytes_beside(path, "-wal") or bytes_beside(path, "-journal") else "rw"
     try:
         with closing(_connected(path, mode)) as database:
             database.execute("PRAGMA query_only = ON")
@@ -101,15 +101,16 @@ def remove_traces(path: Path) -> None:
         database.execute("PRAGMA schema_version").fetchone()
 
 
-def _wal_bytes(path: Path) -> int:
-    try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
-    except OSError:
-        return 0
-
-
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(file_uri(path, mode), uri=True, timeout=BUSY_TIMEOUT_S)
+
+
+def bytes_beside(path: Path, suffix: str) -> int:
+    """The size of a file that SQLite keeps beside a database; 0 without one."""
+    try:
+        return path.with_name(path.name + suffix).stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _what_is_at(path: Path) -> str:
