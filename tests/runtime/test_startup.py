@@ -59,7 +59,7 @@ def start(
     )
 
 
-@pytest.mark.parametrize("imports", [1, 150])
+@pytest.mark.parametrize("imports", [1, 100])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_ctrl_c_during_the_imports_is_exit_code_130_and_no_traceback(
     tmp_path: Path, command: Sequence[str], imports: int

@@ -50,6 +50,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
     said = verify(migrated, Scope(quick=True, shards=frozenset({0}), since=5))
     varying = {"started_at": "", "version": "", "source": {}}
     assert said | {"finished_at": "", "seconds": 0, "source_rows": 0, "shard_rows": 0} | varying == varying | {
+        "schema_version": 1,
         "outcome": "different",
         "exit_code": 4,
         "full": False,
