@@ -70,7 +70,7 @@ def _seal(settings: Settings, current: Session, id_block: int) -> Readiness:
     if ready.refusals or ready.is_sealed or ready.table is None:
         return ready
     shards = shard_set.shards(settings, ready.table)
-    sealed_at = seal.sealed_at(ready.seals) if ready.seals else current.started.isoformat(timespec="seconds")
+    sealed_at = seal.sealed_at(ready.seals) or current.started.isoformat(timespec="seconds")
     with ready.refusing():
         seals = seal.planned(sealed_at, len(shards), greatest=ready.greatest_id, block=id_block, sealed=ready.seals)
         for slot, (shard, planned) in enumerate(zip(shards, seals, strict=True)):
@@ -155,7 +155,7 @@ def _lines(settings: Settings, ready: Readiness) -> list[str]:
     shards = f"{counted(len(settings.shard_map.shards), 'shard')} of {settings.TABLE_NAME}"
     if not ready.is_sealed:
         return [] if ready.refusals else [f"ready: {shards} may be sealed; run cutover without --check"]
-    lines = [f"sealed: {shards}, since {seal.since(seal.sealed_at(ready.seals))}; runs, refreshes and repairs refuse"]
+    lines = [f"sealed: {shards}, since {seal.since(ready.seals[0].sealed_at)}; runs, refreshes and repairs refuse"]
     first = ready.seals[0].first_id
     if first is not None and ready.seals[0].last_id is not None:
         block = ready.seals[0].last_id - first + 1

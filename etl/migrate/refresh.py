@@ -67,7 +67,6 @@ class Refresh:
             permits,
             run_id=run_id,
             halt=Halt(stop, self.budget_s),
-            max_rate=settings.MAX_RATE,
             is_loaded=True,
         ).run()
         result = outcome.as_json()

@@ -21,8 +21,9 @@ def of(found: Sequence[ShardContents | None]) -> Mapping[int, Seal]:
 
 def check(shard_dir: Path, found: Sequence[ShardContents | None]) -> None:
     """Raises Refused where a shard is sealed: a run would replace and delete rows that applications wrote."""
-    if seals := of(found):
-        moment = since(sealed_at(seals))
+    seals = of(found)
+    if first := sealed_at(seals):
+        moment = since(first)
         if len(seals) < len(found):
             moment += f" ({len(seals)} of {len(found)}; cutover seals the others)"
         raise Refused(
@@ -31,9 +32,9 @@ def check(shard_dir: Path, found: Sequence[ShardContents | None]) -> None:
         )
 
 
-def sealed_at(seals: Mapping[int, Seal]) -> str:
-    """When the cut-over was, ISO 8601 in UTC."""
-    return min(seal.sealed_at for seal in seals.values())
+def sealed_at(seals: Mapping[int, Seal]) -> str | None:
+    """When the cut-over was, ISO 8601 in UTC; None before it."""
+    return min((seal.sealed_at for seal in seals.values()), default=None)
 
 
 def since(moment: str) -> str:

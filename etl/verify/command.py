@@ -66,9 +66,7 @@ def _locked(
         turn = Turn(settings.SHARD_DIR) if permits is None else None
         halt = Halt(interrupt.stop, scope.budget_s, turn.is_wanted if turn else lambda: False)
         try:
-            outcome = Verification(
-                settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn, max_rate=settings.MAX_RATE
-            ).run()
+            outcome = Verification(settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn).run()
         except (EtlError, OSError):
             files.check_directory(settings.SHARD_DIR)  # it explains the error
             raise

@@ -47,7 +47,6 @@ class Verification:
         run_id: str,
         halt: Halt,
         turn: Turn | None = None,
-        max_rate: int | None = None,
         is_loaded: bool = False,
     ) -> None:
         """With permits what differs is repaired. `turn` is None where the caller has the shards already.
@@ -60,9 +59,9 @@ class Verification:
         self._run_id = run_id
         self._halt = halt
         self._turn = turn
-        self._rate = RateLimit(max_rate)
+        self._rate = RateLimit(settings.MAX_RATE)
         self._is_loaded = is_loaded
-        self._chunks = Chunks(Checks(settings.SHARD_DIR, settings.TABLE_NAME), max_rate)
+        self._chunks = Chunks(Checks(settings.SHARD_DIR, settings.TABLE_NAME), settings.MAX_RATE)
         self._bar = ProgressBar(Progress())
         self._started, self._start = log.now(), time.perf_counter()
         self._warnings: tuple[str, ...] = ()
@@ -93,8 +92,7 @@ class Verification:
         return self._outcome(cause, before)
 
     def _inspected(self) -> tuple[Table, RowidRange | None]:
-        settings = self._settings
-        return schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+        return schema.inspect(self._settings.SOURCE_DB, self._settings.TABLE_NAME, self._settings.SHARD_KEY)
 
     def _turn_taken(self) -> AbstractContextManager[None]:
         return self._turn.taken(self._halt.check_stop) if self._turn else nullcontext()
@@ -114,15 +112,13 @@ class Verification:
         shards = shard_set.configured(settings, table)
         found = source_identity.each_readable(lambda shard: shard.find(()), shards.shards)
         drift = schema_drift.of(table, found)
-        if seals := seal.of(found):
-            self._sealed_at = seal.sealed_at(seals)
+        self._sealed_at = seal.sealed_at(seal.of(found))
         if self._permits is not None:
             seal.check(settings.SHARD_DIR, found)
             replace(drift, altered={}).check(settings.SOURCE_DB, shards.shards)  # the rest can be repaired
         comparison = Comparison(settings.SOURCE_DB, drift.common, shards.map, rowids, utf8)
-        is_first = self._whole is None
-        if is_first:
-            force, repair = bool(self._permits and self._permits.force), self._permits is not None
+        if is_first := self._whole is None:
+            repair, force = self._permits is not None, bool(self._permits and self._permits.force)
             self._warnings = source_identity.check_for_verification(
                 settings.SOURCE_DB, drift.common, shards.shards, found, repair=repair, force=force
             )
