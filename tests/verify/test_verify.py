@@ -65,6 +65,7 @@ def test_what_is_said_to_machines_has_these_fields(migrated: dict[str, str], ver
         "compared_percent": 100.0,
         "file_check": None,
         "warnings": [],
+        "sealed_at": None,
         "rows_differing": 0,
         "differences": {"index": 1},
         "foreign_rows": 0,
