@@ -155,4 +155,4 @@ def test_what_a_shrunken_source_has_done_is_never_less_than_nothing(done: Workpl
     (path,) = (done.root / "other" / "logs").iterdir()
     (plan,) = (line for line in map(json.loads, path.read_text().splitlines()) if line["event"] == "plan")
     assert plan["rowids"] == "1..100"
-    assert plan["done"] == "0.0%"
+    assert plan["done"] == "75.0%", "three of four shards have all its rowids"
