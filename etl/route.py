@@ -64,7 +64,7 @@ def main(
     Example: NUM_SHARDS=10 python -m etl.route 00012345678
     """
     if bool(keys) + sql + duckdb != 1:
-        raise typer.BadParameter("expected keys, --sql or --duckdb")
+        raise typer.BadParameter("expected either keys, or --sql, or --duckdb")
     if keys:
         raise typer.Exit(_route(given, keys))
     raise typer.Exit(_script(given, script.for_sqlite if sql else script.for_duckdb))

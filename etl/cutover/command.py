@@ -18,7 +18,7 @@ from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
 from etl.shards import seal, shard_set
 from etl.sources import schema
-from etl.status import metrics, status_file
+from etl.status import metrics, status_file, verifications
 from etl.status.units import counted
 from etl.verify.halt import Halt
 from etl.verify.scope import Scope
@@ -100,14 +100,28 @@ def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force
             rows = sum(each.count for each in differences.rows.values()) + outcome.first.newer_rows
             raise Refused(
                 f"SHARD_DIR={settings.SHARD_DIR}: expected shards equal to the source, found {counted(rows, 'row')} "
-                "with differences; applications may have written them, and after --undo a refresh or a repair replaces "
-                "them; --undo --force opens the shards all the same"
+                "with differences; applications may have written them, and after --undo a refresh replaces the rows "
+                "that they changed or deleted; --undo --force opens the shards all the same"
             )
     for slot in seal.of(found):
         shards[slot].unseal()
         log.event("unsealed", shard=settings.shard_map.shards[slot])
     _publish(settings, None)
+    if force:
+        _forget_proof(settings, current)
     return f"open again: {counted(len(seal.of(found)), 'shard')} of {table.name}; runs may write to them"
+
+
+def _forget_proof(settings: Settings, current: Session) -> None:
+    """The shards may have rows of applications now, so what was proved before does not count."""
+    path = files.CHECKS.path(settings.SHARD_DIR, settings.TABLE_NAME)
+    try:
+        verifications.opened_again(
+            settings.SHARD_DIR, settings.TABLE_NAME, current.started.isoformat(timespec="milliseconds")
+        )
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EtlError(f"{path}: cannot be written ({error.strerror}); run again") from None
 
 
 def _publish(settings: Settings, sealed_at: str | None) -> None:

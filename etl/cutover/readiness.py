@@ -67,7 +67,8 @@ def _check_load(ready: Readiness, settings: Settings, found: Checkpoint) -> None
     place = f"SHARD_DIR={settings.SHARD_DIR}"
     missing = [str(settings.shard_map.shards[slot]) for slot, each in enumerate(found.found) if each is None]
     if missing:
-        ready.refuse(Refused(f"{place}: expected all shards, found no file of {', '.join(missing)}; run migrate"))
+        way_out = "restore it from a backup" if ready.seals else "run migrate"
+        ready.refuse(Refused(f"{place}: expected all shards, found no file of shard {', '.join(missing)}; {way_out}"))
     elif not found.backlog.is_nothing:
         rowids = counted(found.backlog.span, "rowid")
         ready.refuse(Refused(f"{place}: expected every row of the source, found {rowids} to load; run migrate"))
@@ -89,12 +90,11 @@ def _check_proof(ready: Readiness, settings: Settings, found: Checkpoint) -> Non
                 "and verify"
             )
         )
-    last = verifications.last(settings.SHARD_DIR, settings.TABLE_NAME) or {}
-    if last.get("outcome") == "different" and str(last.get("finished_at")) > proof.finished_at:
+    if doubt := verifications.doubt(settings.SHARD_DIR, settings.TABLE_NAME):
         ready.refuse(
             Refused(
-                f"{place}: the last verification, {last['finished_at']}, found differences; run verify --repair, then "
-                "verify"
+                f"{place}: expected nothing after the last full proof that puts it in doubt, found {doubt}; run "
+                "verify, and where it finds differences verify --repair"
             )
         )
     for slot in checkpoint.without_proof(found.unproved, proof.started_at):

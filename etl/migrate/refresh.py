@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -69,6 +69,8 @@ class Refresh:
             halt=Halt(stop, self.budget_s),
             is_loaded=True,
         ).run()
+        is_written = outcome.source != source_file.state(settings.SOURCE_DB)
+        outcome = replace(outcome, is_source_written=is_written)
         result = outcome.as_json()
         result["shard_files"] = before if before == _shard_files(settings) else None
         log.event("refreshed", **result)

@@ -72,9 +72,10 @@ class ShardSet:
             if shard not in self.shard_map.shards:
                 raise Refused(f"{self.directory}: shard {shard}: expected one of {_listed(self.shard_map.shards)}")
             if not path.is_file():
+                rebuild = "run the migration again, which rebuilds only this shard"
+                way_out = "restore it from a backup" if self.identity.seal else rebuild
                 raise EtlError(
-                    f"{path}: expected shard {shard} of {len(self.shard_map.shards)}, found no file; run the migration "
-                    "again, which rebuilds only this shard"
+                    f"{path}: expected shard {shard} of {len(self.shard_map.shards)}, found no file; {way_out}"
                 )
             with stdlib.shard(path) as database:
                 found = ledger.identity(database, path)

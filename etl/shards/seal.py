@@ -24,7 +24,7 @@ def check(shard_dir: Path, found: Sequence[ShardContents | None]) -> None:
     seals = of(found)
     if first := sealed_at(seals):
         moment = since(first)
-        if len(seals) < len(found):
+        if any(each and not each.seal for each in found):
             moment += f" ({len(seals)} of {len(found)}; cutover seals the others)"
         raise Refused(
             f"SHARD_DIR={shard_dir}: the shards are sealed since {moment}: applications write to them; "

@@ -94,17 +94,22 @@ def _lines(found: Snapshot) -> Iterator[str]:
     else:
         yield from (f"  {line}" for line in _run_lines(found.run))
     present = sum(each.rows is not None for each in found.shards)
-    yield f"  shards: {counted(found.rows, 'row')} in {present} of {len(found.shards)} shards, {size(found.bytes)}"
-    if found.lag_rows is not None:
+    rows = counted(found.rows, "row") + (" when they were sealed" if found.sealed_at else "")
+    yield f"  shards: {rows} in {present} of {len(found.shards)} shards, {size(found.bytes)}"
+    if found.lag_rows and found.sealed_at:
+        newer = counted(found.lag_rows, "row")
+        yield f"  {newer} of the source came after the seal: a program still writes to the source"
+    elif found.lag_rows is not None:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
     for each in found.shards:
         if each.lost_rows:
-            yield f"  shard {each.shard} has lost {counted(each.lost_rows, 'row')}; the next run loads them again"
+            way_out = "restore its file from a backup" if found.sealed_at else "the next run loads them again"
+            yield f"  shard {each.shard} has lost {counted(each.lost_rows, 'row')}; {way_out}"
     yield f"  last verification: {_verification_text(found.verification)}"
     proof = found.last_full_proof
     yield "  last full proof: " + (f"{counted(proof.rows, 'row')}, {_moment(proof.finished_at)}" if proof else "never")
-    if found.oldest_check:
+    if found.oldest_check and not found.sealed_at:
         oldest = datetime.fromisoformat(found.oldest_check)
         yield (
             f"  proved: {found.proved_percent} % of rowids compared and equal within "

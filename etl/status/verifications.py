@@ -30,6 +30,11 @@ _KEPT = (
     "source",
     "shard_files",
 )
+OPENED = "opened"
+_DOUBTS = {
+    "different": "a verification with differences",
+    OPENED: "a cutover --undo --force",
+}
 _EQUAL = '"outcome": "equal"'
 _FULL = '"full": true'
 
@@ -75,7 +80,24 @@ def append(shard_dir: Path, table: str, result: Mapping[str, Any]) -> None:
 
 def last(shard_dir: Path, table: str) -> dict[str, Any] | None:
     """The line of the last verification; None if there is none that can be read."""
-    return next((given for given in map(_parsed, _newest_first(shard_dir, table)) if given), None)
+    given = (_parsed(line) for line in _newest_first(shard_dir, table))
+    return next((each for each in given if each and each.get("outcome") != OPENED), None)
+
+
+def opened_again(shard_dir: Path, table: str, moment: str) -> None:
+    """Records that sealed shards, which may have rows of applications, are open for runs again. Raises OSError."""
+    append(shard_dir, table, {"started_at": moment, "finished_at": moment, "outcome": OPENED, "full": False})
+
+
+def doubt(shard_dir: Path, table: str) -> str | None:
+    """What was found or done after the last full proof that puts it in doubt; None if nothing was."""
+    for line in _newest_first(shard_dir, table):
+        given = _parsed(line) or {}
+        if given.get("outcome") == "equal" and given.get("full"):
+            return None
+        if given.get("outcome") in _DOUBTS:
+            return f"{_DOUBTS[given['outcome']]}, {given.get('finished_at')}"
+    return None
 
 
 def last_full_proof(shard_dir: Path, table: str) -> FullProof | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,7 @@ from etl.verify.scope import Scope
 
 DIFFERENT = 4
 """The exit code where source and shards differ."""
+_REBUILD = "move away each file named above that is there, run migrate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Outcome:
     """Doubts about the comparison that are no differences."""
     sealed_at: str | None = None
     """When the cut-over was: since then applications may write to the shards."""
+    is_source_written: bool = False
+    """Whether a program wrote to the source during a refresh: rows may have changed again after they were replaced."""
 
     @property
     def exit_code(self) -> int:
         """Of a verification that no signal has stopped."""
-        if not self.last.differences.is_equal:
+        if not self.last.differences.is_equal and not self.is_changing:
             return DIFFERENT
         return Refused.exit_code if self.last.is_unfinished else 0
 
@@ -69,8 +73,17 @@ class Outcome:
         return self.cause is Cause.STOP
 
     @property
+    def is_changing(self) -> bool:
+        """Whether all that differs after a refresh may be rows that changed again meanwhile."""
+        left = self.last.differences
+        only_rows = not left.is_equal and not left.notes and not left.foreign_rows
+        return self.is_source_written and only_rows
+
+    @property
     def name(self) -> str:
-        """equal, different, unfinished or stopped."""
+        """equal, different, changing, unfinished or stopped."""
+        if self.is_changing:
+            return "changing"
         if not self.last.differences.is_equal:
             return "different"
         if self.last.is_unfinished:
@@ -158,7 +171,7 @@ class Outcome:
         )
         is_equal = last.differences.is_equal
         is_known = not self.is_stopped or (first.compared and not first.is_suspect)
-        verdict = ("equal" if is_known else "compared") if is_equal else "different"
+        verdict = ("equal" if is_known else "compared") if is_equal else self.name
         lines.append(f"{verdict}{' so far' if self.cause else ''}: {compared}")
         if self.scope.budget_s is not None:
             rest = (
@@ -180,23 +193,32 @@ class Outcome:
                 f"  no run wrote {foreign:,} of these rows, perhaps an application did; --repair keeps them, "
                 "--repair --delete-foreign deletes them"
             )
+        if self.is_changing:
+            lines.append("  a program wrote to the source meanwhile; the next refresh brings these rows")
         if self.file_check:
             lines.append(f"  files: {self.file_check}")
         if not self.scope.is_everything:
             lines.append("limited by --since or --sample: other windows, and the files as a whole, were not checked")
         lines += [f"warning: {warning}" for warning in self.warnings]
-        if first.newer_rows:
+        return [*lines, *self._next_steps()]
+
+    def _next_steps(self) -> Iterator[str]:
+        first, last = self.first, self.last
+        if first.newer_rows and self.sealed_at:
+            newer = counted(first.newer_rows, "row")
+            yield f"warning: {newer} of the source came after the seal: a program still writes to the source"
+        elif first.newer_rows:
             are = "not loaded yet" if last.is_unfinished else "newer than the shards"
-            lines.append(f"{are}: {counted(first.newer_rows, 'row')} of the source; run migrate to load")
+            yield f"{are}: {counted(first.newer_rows, 'row')} of the source; run migrate to load"
         kinds = last.differences.counts().keys()
         if drift := last.differences.drift:
-            lines.append(f"next: {drift}; other columns were compared")
+            yield f"next: {drift}; other columns were compared"
         elif self.repaired is None and kinds - {"file"} and not self.warnings and not self.sealed_at:
             also = " --delete-foreign" if last.differences.is_foreign_only else ""
-            lines.append(f"next: python -m etl.verify --repair{also}")
+            yield f"next: python -m etl.verify --repair{also}"
         if "file" in kinds:
-            lines.append("next: move away each file named above, run migrate, and verify again")
-        return lines
+            way_out = "restore each file named above from a backup" if self.sealed_at else _REBUILD
+            yield f"next: {way_out}, and verify again"
 
 
 def store(settings: Settings, outcome: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ class StructureCheck:
         self.unmade: set[int] = set()
         """Slots of shards that a first load, which was interrupted, has not made yet."""
         self._keeps_sequence = keeps_sequence(drift.table)
+        self._is_sealed = False
 
     def read(self, slots: Sequence[int], keep: Callable[[int, Ledger], None]) -> tuple[list[int], Ledgers]:
         """Checks the schemas and reads the ledgers; returns the slots whose files are readable.
@@ -81,6 +82,7 @@ class StructureCheck:
         found = dict(zip(slots, pool.map(self._find, slots), strict=True))
         shards = {slot: each for slot, each in found.items() if isinstance(each, ShardContents)}
         errors = {slot: each for slot, each in found.items() if isinstance(each, EtlError)}
+        self._is_sealed = any(each.seal for each in shards.values())
         if not shards:
             raise Refused(str(next(iter(errors.values()), self._none(slots))))
         missing = [slot for slot, each in found.items() if each is None]
@@ -103,8 +105,9 @@ class StructureCheck:
         return found
 
     def _gone(self, slot: int) -> EtlError:
-        path = self._shards[slot].path
-        return EtlError(f"{path}: expected a shard, found none; run migrate, which rebuilds only this shard")
+        rebuild = "run migrate, which rebuilds only this shard"
+        way_out = "restore it from a backup" if self._is_sealed else rebuild
+        return EtlError(f"{self._shards[slot].path}: expected a shard, found none; {way_out}")
 
     def _none(self, slots: Sequence[int]) -> EtlError:
         if self._is_loaded and len(slots) < len(self._shards):

@@ -103,6 +103,13 @@ def find_difference(_: Workplace, environ: Environ) -> None:
     assert verify.run(environ) == 4
 
 
+def open_again(_: Workplace, environ: Environ) -> None:
+    assert seal(environ) == 0
+    write(shard_files(environ)[0], "INSERT INTO clients (id, k) VALUES (99999, '+4')")
+    assert undo(environ, force=True) == 0
+    assert "proved" not in ran("etl.status", environ).out
+
+
 def be_killed(_: Workplace, environ: Environ) -> None:
     shard_files(environ)[0].with_name(shard_files(environ)[0].name + "-journal").write_bytes(b"x" * 512)
 
@@ -138,9 +145,10 @@ AGAINST: dict[str, tuple[Callable[[Workplace, Environ], object], list[str]]] = {
         lambda _, environ: write(shard_files(environ)[2], "DROP INDEX idx_clients_note"),
         ["expected all indexes"],
     ),
-    "a lost shard": (lose_shard, ["found no file of 1"]),
+    "a lost shard": (lose_shard, ["found no file of shard 1; run migrate"]),
     "a shard that was loaded later": (rebuild_shard, ["shard 1 was loaded later"]),
-    "a later difference": (find_difference, ["the last verification"]),
+    "a later difference": (find_difference, ["found a verification with differences"]),
+    "shards that were opened again": (open_again, ["found a cutover --undo --force"]),
     "a killed run": (be_killed, ["in the middle of a transaction"]),
     "no source": (lambda place, _: place.source.unlink(), ["found no file of that name"]),
     "other settings": (

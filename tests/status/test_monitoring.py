@@ -73,6 +73,7 @@ def differing(place: Workplace, environ: dict[str, str]) -> None:
 def sealed(_: Workplace, environ: dict[str, str]) -> None:
     large = environ | {"BATCH_SIZE": "50000"}
     assert verify.run(large, repair=True) == verify.run(large) == cutover.run(Given(large, Path("none"))) == 0
+    assert migrate(large) == 2, "a run that was forgotten in cron"
 
 
 def nowhere(_: Workplace, environ: dict[str, str]) -> None:

@@ -16,10 +16,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from etl.core.model import RowidRange
+from etl.cutover import command as cutover
 from etl.migrate.command import run
 from etl.migrate.refresh import Refresh
+from etl.runtime.options import Given
 from etl.sqlite.adbc import Connection
 from etl.verify import command as verify
+from etl.verify.checker import Checker
+from etl.verify.repair import Repair
 from etl.verify.scope import Scope
 from etl.verify.verification import Verification
 from tests.damage import ROWS, Environ
@@ -138,6 +143,28 @@ def test_a_proof_of_a_part_spares_no_refresh(
     assert verify.run(migrated, scope=Scope(shards=frozenset({0}))) in {0, 4}
     assert refreshed(migrated) == 0
     assert UNCHANGED not in capsys.readouterr().out
+    assert differences(migrated) == []
+
+
+def test_rows_that_change_again_meanwhile_are_left_to_the_next(
+    workplace: Workplace, migrated: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.script("UPDATE clients SET note = 'new' WHERE rowid = 7")
+    real = Repair.run
+
+    def and_again(repair: Repair, checker: Checker) -> frozenset[RowidRange]:
+        windows = real(repair, checker)
+        workplace.script("UPDATE clients SET note = 'newer' WHERE rowid = 7")
+        return windows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Repair, "run", and_again)
+        assert refreshed(migrated) == 0
+    said = capsys.readouterr().out
+    assert "changing: " in said
+    assert "a program wrote to the source meanwhile; the next refresh brings these rows" in said
+    assert cutover.check(Given(migrated, Path("none"))) == 2
+    assert refreshed(migrated) == 0
     assert differences(migrated) == []
 
 

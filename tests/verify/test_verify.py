@@ -342,7 +342,7 @@ def test_a_damaged_file_asks_for_no_repair(migrated: dict[str, str], capsys: pyt
     assert run(migrated, scope=Scope(quick=True)) == 4
     out = capsys.readouterr().out
     assert "--repair" not in out
-    assert out.splitlines()[-1] == "next: move away each file named above, run migrate, and verify again"
+    assert out.splitlines()[-1] == "next: move away each file named above that is there, run migrate, and verify again"
 
 
 def test_a_reader_that_goes_away_is_no_failure(workplace: Workplace, migrated: dict[str, str]) -> None:

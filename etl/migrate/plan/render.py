@@ -37,9 +37,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     if key is not None:
         shortest = "" if key.shortest == key.longest else f"{key.shortest} to "
         lengths = f"{shortest}{key.longest} characters" if key.longest else "no other in the sample"
+        sampled = f" (of {plan.sampled_rows:,} sampled rows)" if plan.sampled_rows < plan.rows.rows else ""
         yield (
             f"  key: {key.name}, affinity {key.affinity}; NULL {percent(key.null)}, empty {percent(key.empty)}, "
-            f"blank {percent(key.blank)}; {lengths}"
+            f"blank {percent(key.blank)}{sampled}; {lengths}"
         )
     if plan.cursor_is_indexed:
         yield f"  cursor: {plan.cursor_column}, with an index of the source"
