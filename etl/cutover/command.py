@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from etl.core.errors import EtlError, Refused
+from etl.core.model import Seal
 from etl.cutover import readiness
 from etl.cutover.readiness import Readiness
 from etl.runtime import files, log
@@ -16,7 +17,7 @@ from etl.runtime.options import Application, Given, with_settings
 from etl.runtime.session import Session, private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
-from etl.shards import seal, shard_set
+from etl.shards import found_set, seal, shard_set
 from etl.sources import schema
 from etl.status import metrics, status_file, verifications
 from etl.status.units import counted
@@ -24,27 +25,27 @@ from etl.verify.halt import Halt
 from etl.verify.scope import Scope
 from etl.verify.verification import Verification
 
-ID_BLOCK = 2**40
-
 
 @errors_as_lines
-def run(given: Given, *, id_block: int = ID_BLOCK, as_json: bool = False) -> int:
+def run(given: Given, *, id_block: int | None = None, as_json: bool = False) -> int:
     """Seals the shards of these settings, if nothing is against it; the exit code.
 
-    Each shard gets a range of `id_block` ids of its own; 0: none.
+    Each shard gets a range of `id_block` ids of its own; 0: none; by default `seal.ID_BLOCK`.
     """
     settings = _settings(given)
     with private_files(), Interrupt() as interrupt, session(settings, log_name="cutover") as current:
         ready = interrupt.call(lambda: _seal(settings, current, id_block))
-        current.exit_code = ready.exit_code
-        return _show(settings, ready, as_json=as_json)
+        current.exit_code = _show(settings, ready, as_json=as_json)
+        if ready.is_sealed:
+            _publish(settings, seal.sealed_at(ready.seals))
+        return current.exit_code
 
 
 @errors_as_lines
-def check(given: Given, *, as_json: bool = False) -> int:
+def check(given: Given, *, id_block: int | None = None, as_json: bool = False) -> int:
     """Tells whether the shards may be sealed, and writes nothing; the exit code of a cut-over."""
     settings = _settings(given)
-    return _show(settings, readiness.assess(settings), as_json=as_json)
+    return _show(settings, readiness.assess(settings, _block(id_block)), as_json=as_json)
 
 
 @errors_as_lines
@@ -65,25 +66,32 @@ def _settings(given: Given) -> Settings:
     return settings
 
 
-def _seal(settings: Settings, current: Session, id_block: int) -> Readiness:
-    ready = readiness.assess(settings)
+def _block(id_block: int | None) -> int:
+    return seal.ID_BLOCK if id_block is None else id_block
+
+
+def _seal(settings: Settings, current: Session, id_block: int | None) -> Readiness:
+    ready = readiness.assess(settings, _block(id_block))
+    if ready.seals and id_block is not None:
+        ready.warnings.append("--id-block has no effect: the first shard that was sealed fixed the ranges")
     if ready.refusals or ready.is_sealed or ready.table is None:
         return ready
     shards = shard_set.shards(settings, ready.table)
-    sealed_at = seal.sealed_at(ready.seals) or current.started.isoformat(timespec="seconds")
-    with ready.refusing():
-        seals = seal.planned(sealed_at, len(shards), greatest=ready.greatest_id, block=id_block, sealed=ready.seals)
-        for slot, (shard, planned) in enumerate(zip(shards, seals, strict=True)):
-            if slot not in ready.seals:
-                shard.seal(planned, sets_sequence=ready.is_autoincrement)
-                log.event("sealed", shard=settings.shard_map.shards[slot])
-        ready.seals, ready.is_sealed = dict(enumerate(seals)), True
-        _publish(settings, sealed_at)
+    moment = seal.sealed_at(ready.seals) or current.started.isoformat(timespec="seconds")
+    seals = [Seal(moment, *ids) for ids in ready.planned]
+    for slot, (shard, planned) in enumerate(zip(shards, seals, strict=True)):
+        if slot not in ready.seals:
+            shard.seal(planned, sets_sequence=ready.is_autoincrement)
+            log.event("sealed", shard=settings.shard_map.shards[slot])
+    ready.seals, ready.is_sealed = dict(enumerate(seals)), True
     return ready
 
 
 def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force: bool) -> str:
-    table, _ = schema.inspect(settings.SOURCE_DB, settings.TABLE_NAME, settings.SHARD_KEY)
+    path = settings.SOURCE_DB
+    if force and not path.exists():
+        path = found_set.find(settings.SHARD_DIR, settings.TABLE_NAME).path(settings.shard_map.shards[0])
+    table, _ = schema.inspect(path, settings.TABLE_NAME, settings.SHARD_KEY)
     shards = shard_set.shards(settings, table)
     found = [shard.find(()) for shard in shards]
     if not seal.of(found):
@@ -222,10 +230,8 @@ def main(
         raise typer.BadParameter("--undo cannot be combined with --check, --json or --id-block")
     if force and not with_undo:
         raise typer.BadParameter("--force needs --undo")
-    if check_only and id_block is not None:
-        raise typer.BadParameter("--id-block needs a cut-over, not --check")
     if with_undo:
         raise typer.Exit(undo(given, force=force))
     if check_only:
-        raise typer.Exit(check(given, as_json=as_json))
-    raise typer.Exit(run(given, id_block=ID_BLOCK if id_block is None else id_block, as_json=as_json))
+        raise typer.Exit(check(given, id_block=id_block, as_json=as_json))
+    raise typer.Exit(run(given, id_block=id_block, as_json=as_json))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from etl.core.errors import Refusals, Refused
+from etl.core.errors import EtlError, Refusals, Refused
 from etl.core.model import Seal, Table
 from etl.runtime.settings import Settings
-from etl.shards import checkpoint, schema_drift, seal, shard_set
+from etl.shards import checkpoint, found_set, schema_drift, seal, shard_set
 from etl.shards.checkpoint import Checkpoint
 from etl.shards.ddl_check import keeps_sequence
 from etl.shards.read_only import ReadOnlyShard
+from etl.shards.seal import IdRange
 from etl.sources import schema, source_file
 from etl.status import status_file, verifications
 from etl.status.units import counted
@@ -27,14 +29,20 @@ class Readiness(Refusals):
     is_sealed: bool = False
     """Whether every shard is sealed."""
     is_autoincrement: bool = False
-    greatest_id: int = 0
-    """The greatest rowid in the shards and the source, or that AUTOINCREMENT gave in the source."""
+    planned: Sequence[IdRange] = ()
+    """The ids that each shard gets, by slot."""
     warnings: list[str] = field(default_factory=list)
 
 
-def assess(settings: Settings) -> Readiness:
+def assess(settings: Settings, id_block: int) -> Readiness:
     """Reads the source and the shards without a trace. Where all shards are sealed, nothing more is asked."""
     ready = Readiness()
+    with suppress(EtlError):  # the rest says why
+        sealed = found_set.find(settings.SHARD_DIR, settings.TABLE_NAME)
+        if sealed.shard_map == settings.shard_map:
+            ready.seals = dict(enumerate(sealed.seals()))
+            ready.is_sealed = True
+            return ready
     with ready.refusing():
         if running := status_file.another_run(settings.SHARD_DIR):
             ready.refuse(running)
@@ -44,18 +52,21 @@ def assess(settings: Settings) -> Readiness:
         found = checkpoint.take(shards, rowids, indexes, ready.one_by_one)
         ready.table = table
         ready.seals = seal.of(found.found)
-        ready.is_sealed = len(ready.seals) == len(shards)
-        if any(shard.is_half_written for shard in shards):
+        for shard in (each for each in shards if each.is_half_written):
             raise Refused(
-                f"SHARD_DIR={settings.SHARD_DIR}: a run was killed in the middle of a transaction; run migrate"
+                f"{shard.path}: expected a shard that can be read, found one in the middle of a transaction, or a "
+                "damaged one; run migrate, which goes on or says what is damaged"
             )
-        if ready.is_sealed or ready.refusals:
+        if ready.refusals:
             return ready
         ready.is_autoincrement = keeps_sequence(table)
-        ready.warnings += seal.warnings(table, indexes)
-        last_rowids = [shard.last_rowid() for shard in shards if shard.path.exists()]
-        sequence = schema.sequence(settings.SOURCE_DB, table) if ready.is_autoincrement else 0
-        ready.greatest_id = max(0, sequence, rowids.last_rowid if rowids else 0, *(last or 0 for last in last_rowids))
+        ready.warnings += seal.warnings(table, indexes, id_block=id_block)
+        greatest = [shard.last_id(is_autoincrement=ready.is_autoincrement) for shard in shards if shard.path.exists()]
+        if ready.is_autoincrement:
+            greatest.append(schema.sequence(settings.SOURCE_DB, table))
+        greatest.append(rowids.last_rowid if rowids else 0)
+        with ready.refusing():
+            ready.planned = seal.planned(len(shards), greatest=max(0, *greatest), block=id_block, sealed=ready.seals)
         with ready.refusing():
             schema_drift.of(table, found.found).check(settings.SOURCE_DB, shards)
         _check_load(ready, settings, found)
@@ -88,6 +99,13 @@ def _check_proof(ready: Readiness, settings: Settings, found: Checkpoint) -> Non
                 f"SOURCE_DB={settings.SOURCE_DB}: expected no change since all rows were proved equal, "
                 f"{proof.finished_at}, found a later one; stop the application's writes, then run migrate --refresh "
                 "and verify"
+            )
+        )
+    if not ready.seals and proof.shard_files != shard_set.file_states(settings):
+        ready.refuse(
+            Refused(
+                f"{place}: expected no change of the shards since all rows were proved equal, {proof.finished_at}, "
+                "found a later one; run verify"
             )
         )
     if doubt := verifications.doubt(settings.SHARD_DIR, settings.TABLE_NAME):

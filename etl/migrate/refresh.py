@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
-from etl.core.routing import shard_path
 from etl.runtime import log
 from etl.runtime.settings import Settings
+from etl.shards import shard_set
 from etl.sources import source_file
 from etl.status import verifications
 from etl.verify.halt import Halt
@@ -60,7 +58,7 @@ class Refresh:
             delete_percent=settings.MAX_DELETE_PERCENT,
             deletes=self.allow_deletes,
         )
-        before = _shard_files(settings)
+        before = shard_set.file_states(settings)
         outcome = Verification(
             settings,
             Scope(files=False, budget_s=self.budget_s),
@@ -72,7 +70,7 @@ class Refresh:
         is_written = outcome.source != source_file.state(settings.SOURCE_DB)
         outcome = replace(outcome, is_source_written=is_written)
         result = outcome.as_json()
-        result["shard_files"] = before if before == _shard_files(settings) else None
+        result["shard_files"] = before if before == shard_set.file_states(settings) else None
         log.event("refreshed", **result)
         store(settings, result)
         return outcome
@@ -86,20 +84,4 @@ def _unchanged_since(settings: Settings) -> datetime | None:
     proof = verifications.last_full_proof(settings.SHARD_DIR, settings.TABLE_NAME)
     if proof is None or proof.source.change_counter is None or proof.source != source_file.state(settings.SOURCE_DB):
         return None
-    return datetime.fromisoformat(proof.finished_at) if proof.shard_files == _shard_files(settings) else None
-
-
-def _shard_files(settings: Settings) -> str:
-    """A hash of what the file system says of the shards; another one when somebody has written or restored one."""
-    digest = hashlib.sha256()
-    for number in settings.shard_map.shards:
-        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
-        wal = path.with_name(f"{path.name}-wal")
-        found = path.stat()
-        state = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, _size(wal)
-        digest.update(repr(state).encode())
-    return digest.hexdigest()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return datetime.fromisoformat(proof.finished_at) if proof.shard_files == shard_set.file_states(settings) else None

@@ -19,18 +19,32 @@ def next_ids(database: sqlite3.Connection, count: int = 1) -> range:
 
     Raises Refused unless the database is a sealed shard with a range of ids that has room for so many.
     """
-    path = Path(database.execute("PRAGMA database_list").fetchone()[2])
-    identity = ledger.identity(database, path)
+    if count < 1:
+        raise Refused(f"count={count}: expected a number of ids from 1 up")
+    begins = not database.in_transaction
+    if begins:
+        database.execute("BEGIN IMMEDIATE")
+    try:
+        return _next(database, count)
+    except BaseException:
+        if begins:
+            database.rollback()
+        raise
+
+
+def _next(database: sqlite3.Connection, count: int) -> range:
+    cursor = database.cursor()
+    cursor.row_factory = None
+    path = Path(cursor.execute("PRAGMA database_list").fetchone()[2])
+    identity = ledger.identity(cursor, path)
     seal = identity.seal
     if seal is None or seal.first_id is None or seal.last_id is None:
         raise Refused(f"{path}: expected a sealed shard with a range of ids, found none; see cutover --id-block")
-    if not database.in_transaction:
-        database.execute("BEGIN IMMEDIATE")
-    rowid = sql.quote(str(schema.rowid_name(database, identity.source_table)))
+    rowid = sql.quote(str(schema.rowid_name(cursor, identity.source_table)))
     greatest = (
         f"SELECT max(t.{rowid}) FROM main.{sql.quote(identity.source_table)} AS t WHERE t.{rowid} BETWEEN ? AND ?"
     )
-    (last,) = database.execute(greatest, (seal.first_id, seal.last_id)).fetchone()
+    (last,) = cursor.execute(greatest, (seal.first_id, seal.last_id)).fetchone()
     first = seal.first_id if last is None else last + 1
     if first + count - 1 > seal.last_id:
         raise Refused(f"{path}: expected {count} free ids up to {seal.last_id}, found {seal.last_id - first + 1}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from etl.core import ranges
 from etl.core.errors import EtlError, Refused
-from etl.core.model import MAX_ROWID, MIN_ROWID, Identity, LedgerLine, RowidRange, ShardMap, Table
+from etl.core.model import MAX_ROWID, MIN_ROWID, Identity, LedgerLine, RowidRange, Seal, ShardMap, Table
 from etl.core.routing import Key, in_file_names, shard_of, shard_path
 from etl.shards import ledger
 from etl.sqlite import sql, stdlib
@@ -89,6 +89,20 @@ class ShardSet:
             if not serves:
                 raise EtlError(f"{path}: this shard is not finished; let the migration end, or run it again")
         return columns
+
+    def seals(self) -> list[Seal]:
+        """The seal of each shard, by slot. Raises as `check` does, or Refused where a shard is not sealed."""
+        self.check(self.shard_map.shards)
+        found = []
+        for shard in self.shard_map.shards:
+            with stdlib.shard(self.path(shard)) as database:
+                seal = ledger.identity(database, self.path(shard)).seal
+            if seal is None:
+                raise Refused(
+                    f"{self.path(shard)}: expected a sealed shard, found one that runs write to; run cutover first"
+                )
+            found.append(seal)
+        return found
 
     def ledger(self, shard: int) -> list[LedgerLine]:
         """The shard's windows, ascending."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from etl.core.errors import Refused
 from etl.core.model import MAX_ROWID, Index, Seal, Table
@@ -12,6 +13,10 @@ from etl.shards.contents import ShardContents
 from etl.shards.ddl_check import keeps_sequence, unique_beyond_key
 
 DOCUMENT = "docs/moving-an-application.md"
+ID_BLOCK = 2**40
+"""Ids of a shard, unless others are asked for."""
+AMPLE_IDS = 2**32
+"""So many are not used up in the life of a shard."""
 
 
 def of(found: Sequence[ShardContents | None]) -> Mapping[int, Seal]:
@@ -42,8 +47,12 @@ def since(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def planned(moment: str, slots: int, *, greatest: int, block: int, sealed: Mapping[int, Seal]) -> list[Seal]:
-    """A seal for each slot, each with its own range of `block` ids above the greatest of all; 0: no ranges.
+IdRange: TypeAlias = tuple[int, int] | tuple[None, None]
+"""The first and the last rowid that a shard's applications may give; None: no range."""
+
+
+def planned(slots: int, *, greatest: int, block: int, sealed: Mapping[int, Seal]) -> list[IdRange]:
+    """A range of `block` ids for each slot, above the greatest of all; 0: no ranges.
 
     A cut-over that was killed is completed with the ranges that it began with. Raises Refused where ids would end.
     """
@@ -54,22 +63,25 @@ def planned(moment: str, slots: int, *, greatest: int, block: int, sealed: Mappi
             block = seal.last_id - seal.first_id + 1
             greatest = seal.first_id - 1 - slot * block
     if not block:
-        return [Seal(moment, None, None)] * slots
+        return [(None, None)] * slots
     if greatest + slots * block > MAX_ROWID:
         raise Refused(
             f"--id-block {block}: expected {slots} ranges of ids up to {MAX_ROWID}, found {greatest} as the greatest "
             "id; choose a smaller number, or 0 for no ranges"
         )
     first = greatest + 1
-    return [Seal(moment, first + slot * block, first + (slot + 1) * block - 1) for slot in range(slots)]
+    return [(first + slot * block, first + (slot + 1) * block - 1) for slot in range(slots)]
 
 
-def warnings(table: Table, indexes: Sequence[Index]) -> Iterator[str]:
+def warnings(table: Table, indexes: Sequence[Index], *, id_block: int) -> Iterator[str]:
     """What no shard can promise to applications alone, a sentence each."""
-    if table.rowid_column is not None and not keeps_sequence(table):
-        yield (
-            f"after a cut-over: {table.rowid_column}: SQLite would give a new row an id that another shard has too; "
-            f"take ids from etl.next_ids ({DOCUMENT})"
-        )
+    if table.rowid_column is not None:
+        ids = f"after a cut-over: {table.rowid_column}: SQLite"
+        if not id_block:
+            yield f"{ids} gives a new row an id that another shard may give, too: let the application choose ids"
+        elif not keeps_sequence(table):
+            yield f"{ids} would give a new row an id of another shard; take ids from etl.next_ids ({DOCUMENT})"
+        elif id_block < AMPLE_IDS:
+            yield f"{ids} does not stop at the end of a range of {id_block:,} ids, but goes on in the next shard's"
     if unique := unique_beyond_key(table, indexes):
         yield f"after a cut-over: UNIQUE values are unique within each shard only: {', '.join(unique)}"

@@ -180,11 +180,13 @@ class Shard:
                 connection.execute(statement)
             connection.execute("COMMIT")
 
-    def last_rowid(self) -> int | None:
-        """The greatest rowid, also of rows that no run wrote."""
+    def last_id(self, *, is_autoincrement: bool) -> int:
+        """The greatest rowid, also of rows that no run wrote, or that AUTOINCREMENT has ever given; 0 without one."""
         with self.opened() as connection:
-            last: int | None = connection.execute(sql.ends(self.table))[0][1]
-            return last
+            greatest = connection.execute(sql.ends(self.table))[0][1]
+            if is_autoincrement:
+                greatest = max(greatest or 0, *(row[0] or 0 for row in connection.execute(sql.sequence(self.table))))
+            return int(greatest or 0)
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes; `finish` builds them again. With many new rows this costs less than to update them."""

@@ -15,7 +15,7 @@ from etl.runtime.settings import Settings
 from etl.shards.ddl_check import searches_key
 from etl.shards.manifest import Manifest
 from etl.shards.shard import Shard
-from etl.sqlite import sql
+from etl.sqlite import sql, stdlib
 
 AnyShard = TypeVar("AnyShard", bound=Shard)
 _MAX_NAME_BYTES = 255 - len("-journal")
@@ -73,3 +73,15 @@ def shards_as(kind: type[AnyShard], settings: Settings, table: Table) -> list[An
         )
         by_slot.append(kind(path, table, identity))
     return by_slot
+
+
+def file_states(settings: Settings) -> str:
+    """A hash of what the file system says of the shards; another one when somebody has written or restored one."""
+    digest = hashlib.sha256()
+    for number in settings.shard_map.shards:
+        path = shard_path(settings.SHARD_DIR, settings.TABLE_NAME, number)
+        if path.exists():
+            found, wal = path.stat(), stdlib.bytes_beside(path, "-wal")
+            digest.update(repr((found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, wal)).encode())
+        digest.update(b"|")
+    return digest.hexdigest()

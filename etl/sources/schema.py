@@ -61,8 +61,7 @@ def rows_above(path: Path, table: Table, rowid: int | None, *, most: int = COUNT
 def sequence(path: Path, table: Table) -> int:
     """The greatest id that AUTOINCREMENT has given; 0 before the first. Raises as `stdlib.source` does."""
     with stdlib.source(path) as database:
-        row = database.execute("SELECT max(q.seq) FROM main.sqlite_sequence AS q WHERE q.name = ?", (table.name,))
-        (greatest,) = row.fetchone()
+        (greatest,) = database.execute(sql.sequence(table)).fetchone()
         return greatest if isinstance(greatest, int) else 0
 
 
@@ -73,7 +72,7 @@ def searches(path: Path, table: Table, column: str) -> bool:
         return any(str(step[-1]).startswith("SEARCH") for step in steps)
 
 
-def rowid_name(database: sqlite3.Connection, table: str) -> str | None:
+def rowid_name(database: sqlite3.Connection | sqlite3.Cursor, table: str) -> str | None:
     """A name by which SQL reaches the rowid: an alias that no column hides, or the INTEGER PRIMARY KEY column."""
     rows = database.execute(sql.columns(table)).fetchall()
     names = {folded(row[1]) for row in rows}
@@ -178,7 +177,9 @@ def _storage_classes(database: sqlite3.Connection, quoted: str, names: list[str]
     return classes
 
 
-def _rowid_column(database: sqlite3.Connection, quoted: str, rows: list[tuple[object, ...]]) -> str | None:
+def _rowid_column(
+    database: sqlite3.Connection | sqlite3.Cursor, quoted: str, rows: list[tuple[object, ...]]
+) -> str | None:
     """The INTEGER PRIMARY KEY column, if the table has one.
 
     By an old bug that SQLite keeps, `INTEGER PRIMARY KEY DESC` is no alias of the rowid; the key has an index then.

@@ -139,6 +139,11 @@ def unsequenced(table: Table) -> str:
     )
 
 
+def sequence(table: Table) -> str:
+    """The greatest rowid that AUTOINCREMENT gave; NULL before the first."""
+    return f"SELECT max(q.seq) FROM main.sqlite_sequence AS q WHERE q.name = {literal(table.name)}"
+
+
 def set_sequence(table: Table, last_id: int | None = None) -> tuple[str, str]:
     """Sets sqlite_sequence: AUTOINCREMENT goes on above `last_id`, or above the greatest rowid in the table."""
     name, rowid = literal(table.name), rowid_of(table)

@@ -103,7 +103,7 @@ def _lines(found: Snapshot) -> Iterator[str]:
         bound = "at most " if found.lag_rows >= schema.COUNTED_ROWS else ""
         yield f"  lag: {bound}{counted(found.lag_rows, 'row')} of the source not yet in the shards"
     for each in found.shards:
-        if each.lost_rows:
+        if each.lost_rows and not (each.bytes and each.rows is None):  # a note says why it cannot be read
             way_out = "restore its file from a backup" if found.sealed_at else "the next run loads them again"
             yield f"  shard {each.shard} has lost {counted(each.lost_rows, 'row')}; {way_out}"
     yield f"  last verification: {_verification_text(found.verification)}"

@@ -49,7 +49,7 @@ class FullProof:
     source: SourceState
     """Before the comparison began."""
     shard_files: str | None
-    """Of a refresh that wrote nothing: the state of all shards' files, if nobody wrote to them meanwhile."""
+    """The state of all shards' files, if nobody, not even a repair, wrote to them meanwhile."""
 
     def __post_init__(self) -> None:
         """Raises ValueError or TypeError where a value is none that this program writes."""

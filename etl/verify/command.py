@@ -16,6 +16,7 @@ from etl.runtime.options import Application, Budget, Given, StopAfter, Verbose, 
 from etl.runtime.session import private_files, session
 from etl.runtime.settings import Settings, load
 from etl.runtime.signals import Interrupt
+from etl.shards import shard_set
 from etl.status import metrics
 from etl.verify.halt import Halt
 from etl.verify.outcome import Outcome, store
@@ -65,6 +66,7 @@ def _locked(
     with session(settings, log_name="verify", speaks=speaks, work=work) as current:
         turn = Turn(settings.SHARD_DIR) if permits is None else None
         halt = Halt(interrupt.stop, scope.budget_s, turn.is_wanted if turn else lambda: False)
+        before = shard_set.file_states(settings)
         try:
             outcome = Verification(settings, scope, permits, run_id=current.run_id, halt=halt, turn=turn).run()
         except (EtlError, OSError):
@@ -72,6 +74,7 @@ def _locked(
             raise
         current.exit_code = (interrupt.exit_code if outcome.is_stopped else 0) or outcome.exit_code
         result = outcome.as_json()
+        result["shard_files"] = before if before == shard_set.file_states(settings) else None
         log.event("verified", **result)
         store(settings, result)
         try:

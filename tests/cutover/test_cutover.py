@@ -43,6 +43,7 @@ given = Given(os.environ, Path("/nowhere/.env"))
 sys.exit(command.run(given) if sys.argv[1] == "seal" else command.undo(given))
 """
 Environ = dict[str, str]
+SHARDS_CHANGED = "expected no change of the shards"
 
 
 def proved(place: Workplace, ddl: str = TABLE, **changes: str) -> Environ:
@@ -58,7 +59,7 @@ def check(environ: Environ) -> int:
     return cutover.check(Given(environ, NOWHERE))
 
 
-def seal(environ: Environ, *, id_block: int = cutover.ID_BLOCK, as_json: bool = False) -> int:
+def seal(environ: Environ, *, id_block: int | None = None, as_json: bool = False) -> int:
     return cutover.run(Given(environ, NOWHERE), id_block=id_block, as_json=as_json)
 
 
@@ -143,13 +144,25 @@ AGAINST: dict[str, tuple[Callable[[Workplace, Environ], object], list[str]]] = {
     ),
     "an index to build": (
         lambda _, environ: write(shard_files(environ)[2], "DROP INDEX idx_clients_note"),
-        ["expected all indexes"],
+        ["expected all indexes", SHARDS_CHANGED],
     ),
-    "a lost shard": (lose_shard, ["found no file of shard 1; run migrate"]),
-    "a shard that was loaded later": (rebuild_shard, ["shard 1 was loaded later"]),
-    "a later difference": (find_difference, ["found a verification with differences"]),
-    "shards that were opened again": (open_again, ["found a cutover --undo --force"]),
-    "a killed run": (be_killed, ["in the middle of a transaction"]),
+    "a lost shard": (lose_shard, ["found no file of shard 1; run migrate", SHARDS_CHANGED]),
+    "a shard that was loaded later": (rebuild_shard, [SHARDS_CHANGED, "shard 1 was loaded later"]),
+    "a later difference": (
+        find_difference,
+        [SHARDS_CHANGED, "found a verification with differences"],
+    ),
+    "shards that were opened again": (
+        open_again,
+        [SHARDS_CHANGED, "found a cutover --undo --force"],
+    ),
+    "a killed run": (be_killed, ["found one in the middle of a transaction, or a damaged one"]),
+    "a row that is gone from a shard": (
+        lambda _, environ: write(
+            shard_files(environ)[0], "DELETE FROM clients WHERE id IN (SELECT id FROM clients LIMIT 1)"
+        ),
+        [SHARDS_CHANGED],
+    ),
     "no source": (lambda place, _: place.source.unlink(), ["found no file of that name"]),
     "other settings": (
         lambda _, environ: environ.update(NUM_SHARDS="2"),
@@ -306,6 +319,60 @@ def test_undo_refuses_where_rows_differ_unless_it_is_forced(
     assert {each["format_version"] for each in identities(environ)} == {1}
 
 
+def test_without_the_source_sealed_shards_are_sealed_and_may_be_opened_again(workplace: Workplace) -> None:
+    environ = proved(workplace)
+    assert seal(environ) == 0
+    workplace.source.unlink()
+    assert (check(environ), seal(environ)) == (0, 0)
+    assert undo(environ) == 2
+    assert undo(environ, force=True) == 0
+    assert check(environ) == 2
+
+
+def test_metrics_that_cannot_be_written_are_written_by_the_next(workplace: Workplace) -> None:
+    environ = proved(workplace)
+    assert seal(environ | {"METRICS_FILE": str(workplace.root / "nowhere" / "run.prom")}) == 1
+    metrics = workplace.root / "run.prom"
+    assert 'sealed_timestamp_seconds{table="clients"} 0.0' in metrics.read_text()
+    assert seal(environ) == 0
+    assert 'sealed_timestamp_seconds{table="clients"} 1.' in metrics.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ddl", "id_block", "warning"),
+    [
+        (TABLE, None, "an id of another shard; take ids from etl.next_ids"),
+        (TABLE, 0, "let the application choose ids"),
+        (AUTOINCREMENT, 0, "let the application choose ids"),
+        (AUTOINCREMENT, 100, "does not stop at the end of a range of 100 ids"),
+        (AUTOINCREMENT, None, None),
+    ],
+)
+def test_ids_that_two_shards_may_give_are_a_warning(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str], ddl: str, id_block: int | None, warning: str | None
+) -> None:
+    environ = proved(workplace, ddl)
+    capsys.readouterr()
+    assert cutover.check(Given(environ, NOWHERE), id_block=id_block) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "SQLite" in line]
+    assert [str(warning) in line for line in said] == ([True] if warning else [])
+
+
+def test_an_id_that_autoincrement_gave_before_an_undo_is_not_given_again(workplace: Workplace) -> None:
+    environ = proved(workplace, AUTOINCREMENT)
+    assert seal(environ) == 0
+    given = []
+    for path in shard_files(environ):
+        with closing(sqlite3.connect(path)) as database, database:
+            given.append(database.execute("INSERT INTO clients (k) VALUES ('+2')").lastrowid)
+            database.execute("DELETE FROM clients WHERE id = ?", given[-1:])
+    assert (undo(environ), verify.run(environ), seal(environ)) == (0, 0, 0)
+    for path in shard_files(environ):
+        with closing(sqlite3.connect(path)) as database, database:
+            given.append(database.execute("INSERT INTO clients (k) VALUES ('+2')").lastrowid)
+    assert len(set(given)) == len(given)
+
+
 def test_autoincrement_goes_on_in_the_range_of_each_shard(workplace: Workplace) -> None:
     """Also above an id that was deleted in the source: AUTOINCREMENT gives none twice."""
     workplace.script(AUTOINCREMENT, "INSERT INTO clients (id, k) VALUES (5000, '+1')", "DELETE FROM clients")
@@ -332,7 +399,7 @@ def test_ids_never_reach_beyond_the_last_one(
     assert "choose a smaller number, or 0 for no ranges" in capsys.readouterr().err
     assert snapshot(shard_files(environ)) == shards
     most = (2**63 - 1 - greatest) // 4
-    assert seal(environ, id_block=most + 1) == 2
+    assert check(environ) == seal(environ, id_block=most + 1) == 2
     assert seal(environ, id_block=most) == 0
     assert identities(environ)[-1]["last_id"] == (greatest + 4 * most if most else None)
 

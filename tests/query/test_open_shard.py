@@ -125,6 +125,18 @@ def test_without_ranges_there_are_no_ids(workplace: Workplace) -> None:
         etl.next_ids(database)
 
 
+def test_a_refusal_leaves_no_transaction_open_and_row_factories_do_not_matter(workplace: Workplace) -> None:
+    environ = sealed(workplace, id_block=5)
+    with closing(opened(environ)) as database:
+        database.row_factory = lambda cursor, row: dict(zip([each[0] for each in cursor.description], row, strict=True))
+        for count in (0, -3, 6):
+            with pytest.raises(Refused):
+                etl.next_ids(database, count)
+            assert not database.in_transaction
+        assert len(etl.next_ids(database)) == 1
+        assert database.in_transaction
+
+
 def test_columns_that_hide_the_rowid_change_nothing(workplace: Workplace) -> None:
     environ = sealed(workplace, TABLE.replace("note TEXT", "rowid TEXT, _rowid_ TEXT, oid TEXT, note TEXT"))
     with closing(opened(environ)) as database, database:

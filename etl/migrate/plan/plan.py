@@ -149,7 +149,7 @@ class _Draft:
         settings = self._settings
         indexed = rehearse(self._table, self._indexes)
         self._plan.warnings += portability.warnings(self._table, indexed, self._indexes)
-        self._plan.warnings += seal.warnings(self._table, self._indexes)
+        self._plan.warnings += seal.warnings(self._table, self._indexes, id_block=seal.ID_BLOCK)
         self._disk = disk_estimate.estimate(
             settings.SOURCE_DB, self._table, self._rowids, self.found, indexed, writers=settings.WRITERS
         )
