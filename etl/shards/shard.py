@@ -182,11 +182,9 @@ class Shard:
 
     def last_id(self, *, is_autoincrement: bool) -> int:
         """The greatest rowid, also of rows that no run wrote, or that AUTOINCREMENT has ever given; 0 without one."""
+        statements = [sql.ends(self.table), *([sql.sequence(self.table)] if is_autoincrement else [])]
         with self.opened() as connection:
-            greatest = connection.execute(sql.ends(self.table))[0][1]
-            if is_autoincrement:
-                greatest = max(greatest or 0, *(row[0] or 0 for row in connection.execute(sql.sequence(self.table))))
-            return int(greatest or 0)
+            return int(max(connection.execute(statement)[0][-1] or 0 for statement in statements))
 
     def drop(self, indexes: Sequence[Index]) -> None:
         """Drops the indexes; `finish` builds them again. With many new rows this costs less than to update them."""
