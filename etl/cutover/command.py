@@ -95,6 +95,7 @@ def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force
     shards = shard_set.shards(settings, table)
     found = [shard.find(()) for shard in shards]
     if not seal.of(found):
+        _publish(settings, None)  # a kill may have come before
         return "nothing to undo: no shard is sealed"
     if not force:
         outcome = Verification(
@@ -111,12 +112,12 @@ def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force
                 "with differences; applications may have written them, and after --undo a refresh replaces the rows "
                 "that they changed or deleted; --undo --force opens the shards all the same"
             )
+    if force:
+        _forget_proof(settings, current)
     for slot in seal.of(found):
         shards[slot].unseal()
         log.event("unsealed", shard=settings.shard_map.shards[slot])
     _publish(settings, None)
-    if force:
-        _forget_proof(settings, current)
     return f"open again: {counted(len(seal.of(found)), 'shard')} of {table.name}; runs may write to them"
 
 
