@@ -108,4 +108,4 @@ def test_a_script_needs_shards_and_no_keys(tmp_path: Path) -> None:
         == f"error: {tmp_path}: expected shards of clients, found none; give the SHARD_DIR of a finished migration\n"
     )
     for arguments in ([], ["--sql", "--duckdb"], ["--sql", "key"]):
-        assert "expected keys, --sql or --duckdb" in CliRunner().invoke(app, arguments).output
+        assert "expected either keys, or --sql, or --duckdb" in CliRunner().invoke(app, arguments).output
