@@ -106,7 +106,7 @@ def _unseal(settings: Settings, current: Session, interrupt: Interrupt, *, force
             return f"stopped by {interrupt.name}: the shards stay sealed"
         differences = outcome.last.differences
         if not differences.is_equal or outcome.first.newer_rows:
-            rows = sum(each.count for each in differences.rows.values()) + outcome.first.newer_rows
+            rows = differences.count + outcome.first.newer_rows
             raise Refused(
                 f"SHARD_DIR={settings.SHARD_DIR}: expected shards equal to the source, found {counted(rows, 'row')} "
                 "with differences; applications may have written them, and after --undo a refresh replaces the rows "

@@ -6,9 +6,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from etl.core.errors import Refused
 from etl.core.routing import Key
-from etl.shards import found_set, ledger
+from etl.shards import found_set
 from etl.shards.found_set import ShardSet
 from etl.sqlite import sql, stdlib
 
@@ -34,9 +33,7 @@ def open_shard(
     path = found.path(shard)
     if not writable:
         return stdlib.connect(path)
-    with stdlib.shard(path) as database:
-        if ledger.identity(database, path).seal is None:
-            raise Refused(f"{path}: expected a sealed shard, found one that runs write to; run cutover first")
+    found.seal(shard)  # or it is refused
     return _writable(path, found.table)
 
 
@@ -51,8 +48,7 @@ def found_shards(shard_dir: str | Path | None, table: str | None) -> ShardSet:
 
 
 def _writable(path: Path, table: str) -> sqlite3.Connection:
-    uri = stdlib.file_uri(path, "rw")
-    database = sqlite3.connect(uri, uri=True, timeout=stdlib.BUSY_TIMEOUT_S)
+    database = stdlib.connect(path, "rw")
     has_parents = database.execute(f"PRAGMA main.foreign_key_list({sql.quote(table)})").fetchone() is not None
     database.execute(f"PRAGMA foreign_keys = {'OFF' if has_parents else 'ON'}")
     database.execute("PRAGMA synchronous = FULL")

@@ -91,18 +91,18 @@ class ShardSet:
         return columns
 
     def seals(self) -> list[Seal]:
-        """The seal of each shard, by slot. Raises as `check` does, or Refused where a shard is not sealed."""
+        """The seal of each shard, by slot. Raises as `check` and `seal` do."""
         self.check(self.shard_map.shards)
-        found = []
-        for shard in self.shard_map.shards:
-            with stdlib.shard(self.path(shard)) as database:
-                seal = ledger.identity(database, self.path(shard)).seal
-            if seal is None:
-                raise Refused(
-                    f"{self.path(shard)}: expected a sealed shard, found one that runs write to; run cutover first"
-                )
-            found.append(seal)
-        return found
+        return [self.seal(shard) for shard in self.shard_map.shards]
+
+    def seal(self, shard: int) -> Seal:
+        """Raises Refused where the shard is not sealed."""
+        path = self.path(shard)
+        with stdlib.shard(path) as database:
+            seal = ledger.identity(database, path).seal
+        if seal is None:
+            raise Refused(f"{path}: expected a sealed shard, found one that runs write to; run cutover first")
+        return seal
 
     def ledger(self, shard: int) -> list[LedgerLine]:
         """The shard's windows, ascending."""

@@ -76,7 +76,7 @@ def shard(path: Path) -> Iterator[sqlite3.Connection]:
     # last one. A -wal or -journal with content is of another program, or of one that died: then nothing may move.
     mode = "ro" if bytes_beside(path, "-wal") or bytes_beside(path, "-journal") else "rw"
     try:
-        with closing(_connected(path, mode)) as database:
+        with closing(connect(path, mode)) as database:
             database.execute("PRAGMA query_only = ON")
             yield database
     except sqlite3.OperationalError as error:
@@ -90,19 +90,15 @@ def shard(path: Path) -> Iterator[sqlite3.Connection]:
         ) from None
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that can neither write nor create the file."""
-    return _connected(path, "ro")
+def connect(path: Path, mode: str = "ro") -> sqlite3.Connection:
+    """A connection in a mode of `file_uri`: it cannot create the file, and by default it cannot write either."""
+    return sqlite3.connect(file_uri(path, mode), uri=True, timeout=BUSY_TIMEOUT_S)
 
 
 def remove_traces(path: Path) -> None:
     """Removes the -wal and -shm that a reader in another copy of SQLite left, unless a program has the shard open."""
     with suppress(EtlError), shard(path) as database:
         database.execute("PRAGMA schema_version").fetchone()
-
-
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(file_uri(path, mode), uri=True, timeout=BUSY_TIMEOUT_S)
 
 
 def bytes_beside(path: Path, suffix: str) -> int:
